@@ -1,0 +1,428 @@
+"""What the regressors share: validation, choice of alpha, fitted attributes, predict. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from sklearn_htmc._network import Block, Floats, RegularizationPath, SparseNetwork
+from sklearn_htmc._table import Scaling, Table
+
+if TYPE_CHECKING:
+    from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings
+    from sklearn_htmc._training.residual import ResidualNetwork
+
+_N_FOLDS = 3
+_HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
+_N_STRENGTHS = 6
+_BATCH_ROWS = 128
+_ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
+_ONLINE_RATE = 0.002  # constant step size of partial_fit
+_DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
+
+
+def automatic_batch(batch_size: int | str, n_rows: int) -> int:
+    """Return the rows of a batch for a parameter that may be "auto"."""
+    if batch_size != "auto":
+        return int(batch_size)
+    return _BATCH_ROWS if n_rows <= _HOLD_OUT_ROWS else 2 * _BATCH_ROWS
+
+
+def automatic_strengths(n_rows: int) -> Floats:
+    """Return the strengths that ``alpha="auto"`` tries: half decades down from ``0.5 / sqrt(n)``.
+
+    Alpha is a threshold on correlations, and a correlation with noise is about ``1 / sqrt(n)``.
+    """
+    largest = min(1.0, 0.5 / math.sqrt(n_rows))
+    return np.asarray(largest * 10.0 ** (-0.5 * np.arange(_N_STRENGTHS)), dtype=np.float64)
+
+
+def in_units(
+    network: SparseNetwork, features: Scaling, targets: Scaling, *, input_range: Floats, clip: bool
+) -> SparseNetwork:
+    """Return a network of standardised units in raw ones: the scalings become part of the first and the last block."""
+    first, *middle, last = network.blocks
+    matrix = csr_array(first.matrix @ _diagonal(1.0 / features.scale))
+    embedding = Block.affine(matrix, first.offset - matrix @ features.center)
+    readout = Block.affine(
+        csr_array(_diagonal(targets.scale) @ last.matrix), last.offset * targets.scale + targets.center
+    )
+    return SparseNetwork((embedding, *middle, readout), input_range, clip=clip)
+
+
+def _diagonal(values: Floats) -> csr_array:
+    n = values.size
+    return csr_array((values, np.arange(n), np.arange(n + 1)), shape=(n, n))
+
+
+def _worthwhile_device(device: str, n_rows: int) -> str:
+    """Resolve "auto": CUDA where there is one and the problem is large enough to gain by it."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if n_rows > _HOLD_OUT_ROWS and torch.cuda.is_available() else "cpu"
+
+
+class NetworkRegressor(RegressorMixin, BaseEstimator):
+    """Base of the regressors: everything between a table of data and a batch of problems, and back."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "extrapolation": [StrOptions({"clip", "linear"})],
+        "warm_start": ["boolean"],
+        "device": "no_validation",
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # What a subclass says about itself.
+
+    def _architecture(self, n_features: int, n_outputs: int) -> ResidualNetwork:
+        raise NotImplementedError
+
+    def _settings(self, n_rows: int) -> Settings:
+        raise NotImplementedError
+
+    def _set_own_attributes(self, path: RegularizationPath) -> None:
+        raise NotImplementedError
+
+    # Fitting.
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the network to a table of data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features; a sparse matrix is made dense.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows. An integer weight equals that many copies of the row, exactly.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For parameters out of range, NaN or infinity in X, y or the weights, negative or all-zero weights, shapes
+            that do not fit, and devices that are unknown or absent. The estimator is then as it was before the call.
+        """
+        with self._all_or_nothing():
+            self._validate_params()
+            device = self._checked_device()
+            table, is_1d = self._table(X, y, sample_weight)
+            self._fit_table(table, device)
+            self._memory: Memory | None = None
+            self._y_is_1d = is_1d
+        return self
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Put the attributes back when anything is raised: no half-fitted estimator."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _table(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> tuple[Table, bool]:
+        X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=reset)
+        return Table.build(X, y, weights), is_1d
+
+    def _validated(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Floats, Floats, Floats, bool]:
+        """Return float64 X, 2-d y and weights, and whether y was 1-d."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=("csr", "csc"),
+            dtype=np.float64,
+            multi_output=True,
+            y_numeric=True,
+            reset=reset,
+        )
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not np.any(weights > 0):
+            raise ValueError(
+                "sample_weight must have a positive entry, got only zeros; give at least one row a weight."
+            )
+        y = np.asarray(y, dtype=np.float64)
+        return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
+
+    def _checked_device(self) -> str:
+        """Return the device to use; raise ValueError for one that is unknown or absent."""
+        import torch
+
+        name = str(self.device)
+        if name == "auto":
+            return "auto"
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(
+                f"device must be 'auto' or a torch device like 'cpu' or 'cuda:0', got {name!r}."
+            ) from error
+        available = {
+            "cpu": True,
+            "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+            "mps": torch.backends.mps.is_available(),
+        }
+        if not available.get(device.type, False):
+            present = sorted(kind for kind, there in available.items() if there)
+            raise ValueError(f"device must be present on this machine, got {name!r}; available: {', '.join(present)}.")
+        return str(device)
+
+    def _fit_table(self, table: Table, device: str) -> None:
+        device = _worthwhile_device(device, len(table.X))
+        random_state = check_random_state(self.random_state)
+        initial = self._initial_network(table) if self.warm_start else None
+        with _Progress(self.verbose) as progress:
+            alpha = self._chosen_alpha(table, device, random_state, progress)
+            problems, settings = self._one_problem(table, alpha, random_state)
+            path = self._fit_problems(table, problems, settings, device, progress, initial)
+            progress.close(path)
+        self.alpha_ = alpha
+        self._set_fitted(table, path, device)
+
+    def _initial_network(self, table: Table) -> dict[str, Floats] | None:
+        """Return the fitted network in the units of a new table, or None where there is none that fits it."""
+        network = getattr(self, "network_", None)
+        if network is None or (network.n_features, network.n_outputs) != (
+            table.X.shape[1],
+            table.y.shape[1],
+        ):
+            return None
+        from sklearn_htmc._training.residual import arrays_of_network
+
+        architecture = self._architecture(network.n_features, network.n_outputs)
+        standardised = in_units(
+            network, table.features.inverse(), table.targets.inverse(), input_range=table.input_range, clip=False
+        )
+        arrays = arrays_of_network(standardised, architecture.n_blocks)
+        return arrays if architecture.holds(arrays) else None
+
+    def _chosen_alpha(
+        self, table: Table, device: str, random_state: np.random.RandomState, progress: _Progress
+    ) -> float:
+        """Return alpha, chosen by the held-out error of strengths x folds, one batch of problems, if it is "auto"."""
+        if self.alpha != "auto":
+            return float(self.alpha)
+        n_rows, n_groups = len(table.X), int(table.groups.max()) + 1
+        if n_groups < 2 * _N_FOLDS or not table.y.any():
+            return _DEFAULT_ALPHA
+        from sklearn_htmc._training.first_order import Problems
+
+        if n_rows > _HOLD_OUT_ROWS:
+            held_out = [table.folds(10, random_state) == 0]
+        else:
+            folds = table.folds(_N_FOLDS, random_state)
+            held_out = [folds == fold for fold in range(_N_FOLDS)]
+        strengths = automatic_strengths(n_rows)
+        seed = int(random_state.randint(2**31 - 1))
+        problems = Problems(
+            tuple(float(s) for s in strengths for _ in held_out),
+            (seed,) * (len(strengths) * len(held_out)),
+            np.array([table.weights * ~out for _ in strengths for out in held_out]),
+            np.array([table.weights * out for _ in strengths for out in held_out]),
+        )
+        path = self._fit_problems(table, problems, self._settings(n_rows), device, progress)
+        shares = np.array([table.weights[out].sum() for out in held_out])
+        errors = path.validation_loss.reshape(len(strengths), -1) @ (shares / shares.sum())
+        return float(strengths[np.nanargmin(errors)])
+
+    def _one_problem(
+        self, table: Table, alpha: float, random_state: np.random.RandomState
+    ) -> tuple[Problems, Settings]:
+        from sklearn_htmc._training.first_order import Problems
+
+        settings = self._settings(len(table.X))
+        weights, held_out = table.weights[None], None
+        if self.early_stopping and int(table.groups.max()) > 0:
+            n_folds = max(2, round(1 / self.validation_fraction))
+            out = table.folds(n_folds, random_state) == 0
+            weights, held_out = (table.weights * ~out)[None], (table.weights * out)[None]
+            settings = replace(settings, patience=self.n_iter_no_change)
+        seed = int(random_state.randint(2**31 - 1))
+        return Problems((alpha,), (seed,), weights, held_out), settings
+
+    def _fit_problems(
+        self,
+        table: Table,
+        problems: Problems,
+        settings: Settings,
+        device: str,
+        progress: _Progress,
+        initial: dict[str, Floats] | None = None,
+    ) -> RegularizationPath:
+        from sklearn_htmc._training.fit import fit_problems
+
+        return fit_problems(
+            table.X,
+            table.y,
+            problems,
+            architecture=self._architecture(table.X.shape[1], table.y.shape[1]),
+            settings=settings,
+            initial=initial,
+            device=device,
+            report=progress.start(len(problems) * settings.max_iter),
+        )
+
+    # Fitting on.
+
+    def _fit_more(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Take one pass over new rows, in the units of the first ones."""
+        with self._all_or_nothing():
+            self._validate_params()
+            device = self._checked_device()
+            if getattr(self, "_scalings", None) is None:
+                table, is_1d = self._table(X, y, sample_weight)
+            else:
+                X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=False)
+                if y.shape[1] != self.network_.n_outputs:
+                    raise ValueError(f"y must have {self.network_.n_outputs} outputs as before, got {y.shape[1]}.")
+                table = Table.build(X, y, weights, scalings=self._scalings, input_range=self.network_.input_range)
+            self._advance(table, device)
+            self._y_is_1d = is_1d
+        return self
+
+    def _advance(self, table: Table, device: str) -> None:
+        device = _worthwhile_device(device, len(table.X))
+        from sklearn_htmc._training.first_order import Problems
+        from sklearn_htmc._training.fit import fit_more
+
+        alpha = float(getattr(self, "alpha_", _ONLINE_ALPHA) if self.alpha == "auto" else self.alpha)
+        memory = getattr(self, "_memory", None)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1)) if memory is None else memory.n_steps
+        path, self._memory = fit_more(
+            table.X,
+            table.y,
+            Problems((alpha,), (seed,), table.weights[None]),
+            architecture=self._architecture(table.X.shape[1], table.y.shape[1]),
+            settings=replace(self._settings(len(table.X)), max_iter=1, rate=_ONLINE_RATE),
+            initial=self._initial_network(table),
+            memory=memory,
+            device=device,
+        )
+        self.alpha_ = alpha
+        self._set_fitted(table, path, device)
+
+    def _set_fitted(self, table: Table, path: RegularizationPath, device: str) -> None:
+        self.network_ = in_units(
+            path.networks[0],
+            table.features,
+            table.targets,
+            input_range=table.input_range,
+            clip=self.extrapolation == "clip",
+        )
+        self.n_edges_ = int(path.n_edges[0])
+        self.n_neurons_ = self.network_.n_neurons
+        self.objective_ = float(path.objective[0])
+        self.stationarity_ = float(path.stationarity[0])
+        self.loss_curve_ = path.loss_curves[0].tolist()
+        self.n_iter_ = len(self.loss_curve_)
+        total = path.feature_norms[0].sum()
+        self.feature_importances_ = path.feature_norms[0] / (total if total > 0 else 1.0)
+        self.device_ = device
+        self._scalings = (table.features, table.targets)
+        self._set_own_attributes(path)
+        if not self.stationarity_ <= self.tol:
+            warnings.warn(
+                f"stationarity_ is {self.stationarity_:.2g}, above tol={self.tol:g}, after {self.n_iter_} iterations: "
+                "the network is usable but not an exact optimum. Increase max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    # Using the fit.
+
+    def predict(self, X: Any) -> Floats:
+        """Predict targets: a call of ``network_``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Targets, of the shape that ``y`` had in fit; float32 if X is float32, else float64.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
+        y = self.network_(X)
+        if X.dtype == np.float32:
+            y = y.astype(np.float32)
+        return y.ravel() if self._y_is_1d else y
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that sparse X and several outputs are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class _Progress:
+    """A tqdm bar that is there only when asked for."""
+
+    def __init__(self, verbose: int | bool) -> None:
+        self.verbose = bool(verbose)
+        self.bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def start(self, total: int) -> Report | None:
+        """Open a bar, or lengthen the open one, and return what moves it."""
+        if not self.verbose:
+            return None
+        from tqdm.auto import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=0, unit="pass", leave=True)
+        self.bar.total += total
+        return self._report
+
+    def _report(self, n_done: int, loss: float, edges: float) -> None:
+        self.bar.set_postfix(loss=f"{loss:.3g}", edges=f"{edges:.0f}", refresh=False)
+        self.bar.update(n_done)
+
+    def close(self, path: RegularizationPath) -> None:
+        """Show what the fit ended with."""
+        if self.bar is not None:
+            self.bar.set_postfix(
+                loss=f"{path.loss[0]:.3g}",
+                edges=int(path.n_edges[0]),
+                stationarity=f"{path.stationarity[0]:.2g}",
+            )

@@ -1,0 +1,235 @@
+"""The frozen object between training and circuits: a sparse residual network in raw units.
+
+Everything torch knows ends here and everything a circuit knows begins here, so this module imports numpy and
+scipy only and states the exact meaning of the fitted function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+
+Floats = NDArray[np.float64]
+
+# Rows of one evaluation chunk are chosen so that its widest array stays in the cache of one core.
+_CHUNK_ENTRIES = 65_536
+# A matrix with a larger share of nonzeros than this, or a small one, is multiplied as a dense one.
+_DENSE_SHARE = 0.05
+_DENSE_ENTRIES = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One residual block ``h -> skip @ h + outer @ relu(inner @ h + bias) + offset``.
+
+    Attributes
+    ----------
+    inner : csr_array of shape (n_neurons, width_in)
+        Incoming weights of the neurons; a purely affine block has ``n_neurons = 0``.
+    bias : ndarray of shape (n_neurons,)
+        Biases of the neurons.
+    outer : csr_array of shape (width_out, n_neurons)
+        Outgoing weights of the neurons.
+    skip : csr_array of shape (width_out, width_in) or None
+        Linear part; ``None`` is the identity.
+    offset : ndarray of shape (width_out,)
+        Constant part.
+    """
+
+    inner: csr_array
+    bias: Floats
+    outer: csr_array
+    skip: csr_array | None
+    offset: Floats
+
+    @classmethod
+    def affine(cls, matrix: csr_array, offset: Floats) -> Block:
+        """Return the block ``h -> matrix @ h + offset``, which has no neurons."""
+        width_out, width_in = matrix.shape
+        return cls(
+            inner=csr_array((0, width_in)),
+            bias=np.zeros(0),
+            outer=csr_array((width_out, 0)),
+            skip=matrix,
+            offset=offset,
+        )
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of ReLU neurons of the block."""
+        return int(self.bias.size)
+
+    @property
+    def matrix(self) -> csr_array:
+        """The linear part as a matrix, the identity included."""
+        if self.skip is not None:
+            return self.skip
+        n = self.offset.size
+        return csr_array((np.ones(n), np.arange(n), np.arange(n + 1)), shape=(n, n))
+
+    @cached_property
+    def _operators(self) -> tuple[Any, Any, Any, bool]:
+        """Transposed matrices in the form in which they multiply fastest, and whether there is an offset."""
+        skip = None if self.skip is None else _fast_transpose(self.skip)
+        return (
+            _fast_transpose(self.inner),
+            _fast_transpose(self.outer),
+            skip,
+            bool(np.any(self.offset)),
+        )
+
+    def __call__(self, h: Floats) -> Floats:
+        """Apply the block to ``h`` of shape (n_samples, width_in)."""
+        inner, outer, skip, has_offset = self._operators
+        out = h if skip is None else h @ skip
+        if self.bias.size:
+            active = h @ inner
+            active += self.bias
+            np.maximum(active, 0.0, out=active)
+            out = out + active @ outer
+        return out + self.offset if has_offset else out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cached operators out of pickles."""
+        return {key: value for key, value in self.__dict__.items() if key != "_operators"}
+
+
+@dataclass(frozen=True, eq=False)
+class SparseNetwork:
+    """A compacted ReLU network: raw features in, raw targets out.
+
+    The function is ``f(x) = blocks[-1](... blocks[0](clip(x)))`` where ``clip`` saturates every feature at
+    ``input_range`` if the flag of that name is set and is the identity otherwise. All arithmetic is float64.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+        The first block embeds the features in the stream, the last one reads the targets out.
+    input_range : ndarray of shape (2, n_features)
+        Smallest and largest value of every feature seen in fit: what a circuit must cover.
+    clip : bool
+        Whether inputs are saturated at ``input_range`` before the first block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> from sklearn_htmc._network import Block, SparseNetwork
+    >>> double = Block.affine(csr_array([[2.0]]), np.array([1.0]))
+    >>> network = SparseNetwork((double,), np.array([[0.0], [1.0]]), clip=True)
+    >>> network(np.array([[0.5], [9.0]]))
+    array([[2.],
+           [3.]])
+    """
+
+    blocks: tuple[Block, ...]
+    input_range: Floats
+    clip: bool
+
+    @property
+    def n_features(self) -> int:
+        """Number of raw input features."""
+        return int(self.input_range.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of raw outputs."""
+        return int(self.blocks[-1].offset.size)
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of ReLU neurons of all blocks."""
+        return sum(block.n_neurons for block in self.blocks)
+
+    def __call__(self, X: Any) -> Floats:
+        """Evaluate the network.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Raw features.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+            Raw targets, float64.
+        """
+        rows = max(256, _CHUNK_ENTRIES // max(1, self._widest))
+        if X.shape[0] <= rows:
+            return self._evaluate(X)
+        out = np.empty((X.shape[0], self.n_outputs))
+        for start in range(0, X.shape[0], rows):
+            out[start : start + rows] = self._evaluate(X[start : start + rows])
+        return out
+
+    @cached_property
+    def _widest(self) -> int:
+        return max(self.n_features, *(max(b.n_neurons, b.offset.size) for b in self.blocks))
+
+    def _evaluate(self, X: Any) -> Floats:
+        h: Floats = np.asarray(X.toarray() if issparse(X) else X, dtype=np.float64)
+        if self.clip:
+            h = np.minimum(np.maximum(h, self.input_range[0]), self.input_range[1])
+        for block in self.blocks:
+            h = block(h)
+        return h
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave cached values out of pickles."""
+        return {key: value for key, value in self.__dict__.items() if key != "_widest"}
+
+    def __repr__(self) -> str:
+        """Say the sizes, not the numbers."""
+        return (
+            f"SparseNetwork(n_features={self.n_features}, n_outputs={self.n_outputs}, "
+            f"n_blocks={len(self.blocks)}, n_neurons={self.n_neurons}, clip={self.clip})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RegularizationPath:
+    """What a batch of fits ended with; entry ``i`` of everything belongs to problem ``i``.
+
+    All numbers are in standardised units: features and targets have zero mean and unit variance.
+
+    Attributes
+    ----------
+    strengths : ndarray of shape (n_problems,)
+        Penalty strengths.
+    networks : tuple of SparseNetwork
+        The fitted functions, standardised features in and standardised targets out.
+    objective, loss, norm, stationarity : ndarray of shape (n_problems,)
+        Objective, data term, penalty value at strength one, and the certificate, on the rows of the problem.
+    n_edges : ndarray of shape (n_problems,)
+        Nonzero parameters, the free output constant not counted.
+    validation_loss : ndarray of shape (n_problems,)
+        Data term on the held-out rows of the problem; NaN where there are none.
+    loss_curves : tuple of ndarray
+        Mean data term of every pass of the first-order phase.
+    feature_norms : ndarray of shape (n_problems, n_features)
+        Part of the norm on the edges that leave each feature.
+    """
+
+    strengths: Floats
+    networks: tuple[SparseNetwork, ...]
+    objective: Floats
+    loss: Floats
+    norm: Floats
+    stationarity: Floats
+    n_edges: NDArray[np.int64]
+    validation_loss: Floats
+    loss_curves: tuple[Floats, ...]
+    feature_norms: Floats
+
+
+def _fast_transpose(matrix: csr_array) -> Any:
+    """Return the transpose as a dense array where that multiplies faster, else as a sparse one."""
+    entries = matrix.shape[0] * matrix.shape[1]
+    if entries <= _DENSE_ENTRIES or matrix.nnz > _DENSE_SHARE * entries:
+        return np.ascontiguousarray(matrix.toarray().T)
+    return matrix.T.tocsc()

@@ -1,0 +1,256 @@
+"""ResNetNormRegressor: parameters, what they mean, and the choice of architecture and penalty. No loop, no tensor."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_htmc._base import NetworkRegressor, automatic_batch
+from sklearn_htmc._network import RegularizationPath
+
+if TYPE_CHECKING:
+    from sklearn_htmc._training.first_order import Settings
+    from sklearn_htmc._training.residual import ResidualNetwork
+
+
+class ResNetNormRegressor(NetworkRegressor):
+    r"""Small residual ReLU network, fitted by a penalty on its circuit size.
+
+    The network ``a_0 = E x + e``, ``a_l = a_(l-1) + U_l relu(V_l a_(l-1) + b_l)``, ``f = A a_L + c`` is fitted to
+    standardised data by
+
+    .. math::
+
+        \min_t \; \frac12 E_P \|y - f_t(x)\|^2 + \alpha \sum_p \omega_p |t_p|,
+        \qquad \omega_p = \Big\|\frac{\partial f}{\partial t_p}\Big\|_P
+
+    over all parameters t but c, where :math:`E_P` is the weighted mean over training rows. The sum is the *ResNet
+    norm* R; about :math:`(R / \epsilon)^2` edges are enough for accuracy :math:`\epsilon`. A fit is a self-consistent
+    minimiser: stationary with the weights :math:`\omega` taken at the solution. Since an edge stays out exactly if
+    the normalised correlation of the residual with what the edge can do is at most alpha, alpha is free of units and
+    1 always gives the constant.
+
+    Assumptions: squared error is what matters, features are numeric, and the target is a function of features on
+    their scale (take logarithms of features that span decades, as for any network).
+
+    Parameters
+    ----------
+    alpha : float or "auto", default="auto"
+        Strength of the penalty, positive; useful values are 1e-4 to 1e-1, larger ones give smaller networks. "auto"
+        chooses it by held-out error inside fit (three folds, one hold-out of a tenth above 10,000 rows), then refits
+        on all rows.
+    n_blocks : int, default=2
+        Residual blocks. One is enough for smooth additive-like targets.
+    width : int, default=32
+        Coordinates of the stream. Increase it with the number of features that matter.
+    n_neurons : int, default=64
+        ReLU neurons of a block before training. Increase it for large data sets.
+    weighting : {"sensitivity", "path"}, default="sensitivity"
+        Weights of the norm: measured on the data, or their data-free upper bound by sums of absolute values over paths.
+        The second is more conservative off the data and usually needs more edges for the same error.
+    max_edges : int, default=None
+        Budget: the fit removes edges until it is met.
+    max_iter : int, default=300
+        Passes over the rows in the first-order phase.
+    tol : float, default=1e-4
+        A fit whose `stationarity_` ends above it warns.
+    batch_size : int or "auto", default="auto"
+        Rows of a gradient step; "auto" takes 128 (all rows where they are fewer), 256 above 10,000 rows.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the rows, keep the parameters with the best error on them, and stop after
+        `n_iter_no_change` passes without a better one.
+    validation_fraction : float, default=0.1
+        Share of the rows held out by early stopping.
+    n_iter_no_change : int, default=40
+        Patience of early stopping, in passes.
+    extrapolation : {"clip", "linear"}, default="clip"
+        What happens outside the range of the features seen in fit: "clip" saturates every feature there, as a circuit
+        does; "linear" lets the network go on.
+    warm_start : bool, default=False
+        Start from the network of the previous fit.
+    device : str or torch.device, default="auto"
+        Where the first-order phase runs: "auto" takes a CUDA device when there is one and there are more than 10,000
+        rows.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initial weights, row order and folds.
+    verbose : bool or int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    alpha_ : float
+        The strength that was used.
+    network_ : SparseNetwork
+        The fitted function in raw units; `predict` is a call of it.
+    n_edges_ : int
+        Nonzero parameters, biases included and the free output constant not.
+    n_neurons_ : int
+        ReLU neurons left.
+    resnet_norm_ : float
+        The norm R, in standardised units.
+    objective_ : float
+        Data term plus alpha times the norm, in standardised units.
+    stationarity_ : float
+        Largest violation of the optimality conditions over all edges between living units, zeros included, relative
+        to their weight. Comparable with alpha: 0 is an exact stationary point.
+    loss_curve_ : list of float
+        Data term of every pass.
+    n_iter_ : int
+        Passes done.
+    feature_importances_ : ndarray of shape (n_features,)
+        Share of the norm that enters through each feature.
+    device_ : str
+        Device of the first-order phase.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, where X had any.
+
+    See Also
+    --------
+    sklearn.neural_network.MLPRegressor : Dense networks.
+    sklearn.linear_model.Lasso : The same idea for linear functions.
+
+    Notes
+    -----
+    The relation of circuit size and weighted l1 norms of residual networks is due to [1]_. The concrete weights here
+    are a choice of this package, derived from a pruning argument (see the page on theory in the documentation).
+
+    Equal rows are merged before training, so weights equal repetition and the order of rows is irrelevant, bit for bit.
+
+    References
+    ----------
+    .. [1] A. Jacot, arXiv:2511.20888, 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_htmc import ResNetNormRegressor
+    >>> X, y = make_friedman1(n_samples=300, random_state=0)
+    >>> model = ResNetNormRegressor(alpha=0.01, tol=0.1, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.9)
+    True
+    >>> model.predict(X[:2]).shape
+    (2,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **NetworkRegressor._parameter_constraints,
+        "n_blocks": [Interval(Integral, 1, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "n_neurons": [Interval(Integral, 1, None, closed="left")],
+        "weighting": [StrOptions({"sensitivity", "path"})],
+        "max_edges": [None, Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        alpha: float | str = "auto",
+        *,
+        n_blocks: int = 2,
+        width: int = 32,
+        n_neurons: int = 64,
+        weighting: str = "sensitivity",
+        max_edges: int | None = None,
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        batch_size: int | str = "auto",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 40,
+        extrapolation: str = "clip",
+        warm_start: bool = False,
+        device: Any = "auto",
+        random_state: Any = None,
+        verbose: int | bool = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.n_blocks = n_blocks
+        self.width = width
+        self.n_neurons = n_neurons
+        self.weighting = weighting
+        self.max_edges = max_edges
+        self.max_iter = max_iter
+        self.tol = tol
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.extrapolation = extrapolation
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _architecture(self, n_features: int, n_outputs: int) -> ResidualNetwork:
+        from sklearn_htmc._training.residual import ResidualNetwork
+
+        return ResidualNetwork(n_features, n_outputs, self.width, (self.n_neurons,) * self.n_blocks)
+
+    def _settings(self, n_rows: int) -> Settings:
+        from sklearn_htmc._training.first_order import Settings
+
+        return Settings(
+            max_iter=self.max_iter,
+            batch_size=automatic_batch(self.batch_size, n_rows),
+            weighting=self.weighting,
+            max_edges=self.max_edges,
+        )
+
+    def _set_own_attributes(self, path: RegularizationPath) -> None:
+        self.resnet_norm_ = float(path.norm[0])
+
+    def circuit_size_bound(self, epsilon: float) -> int:
+        """Bound the edges that are enough for an accuracy: ``min(n_edges_, ceil((R / epsilon)^2))``.
+
+        The statement behind it is asymptotic: a random pruning of the network to N edges, each kept with probability
+        proportional to its part of the norm, has an expected squared error of at most ``R^2 / N + o(1 / N)``. For N
+        of the order of the number of edges of a path through the network products of several kept edges dominate and
+        the error is larger.
+
+        Parameters
+        ----------
+        epsilon : float
+            Root mean square error allowed, as a fraction of the standard deviation of y; positive.
+
+        Returns
+        -------
+        int
+            Number of edges.
+
+        Raises
+        ------
+        ValueError
+            If epsilon is not positive.
+        """
+        check_is_fitted(self)
+        if not (isinstance(epsilon, Real) and epsilon > 0):
+            raise ValueError(f"epsilon must be positive, got {epsilon!r}.")
+        return min(self.n_edges_, math.ceil((self.resnet_norm_ / float(epsilon)) ** 2))
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on with more rows of the same problem; see `NetworkRegressor._fit_more`.
+
+        The first call without a previous fit fixes the standardisation from its rows, so make that a representative
+        batch; later calls take one pass over their rows with a small constant step size. ``alpha="auto"`` uses
+        `alpha_` where there is one, else 0.001.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._fit_more(X, y, sample_weight)

@@ -1,0 +1,1 @@
+"""The training core: the only place that imports torch. Private."""

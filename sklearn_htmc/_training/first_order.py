@@ -1,0 +1,479 @@
+"""The first-order phase on one batch of problems: proximal Adam, dense-to-sparse removal, per-problem stopping.
+
+The weights of the penalty follow the parameters slowly: every few steps they are measured on the batch at hand and
+averaged.
+
+A self-consistent point feels each edge's marginal weight only, while the objective counts a path once for every edge
+on it. Many points are self-consistent, and those reached under more pressure have lower objectives: so the penalty is
+doubled for most of the phase and goes back to its strength at the end.
+
+Zeros do not come from the proximal step alone (a decaying step size leaves 60 to 90 % of the edges small but not
+zero), so from half-time on the edges whose joint importance is negligible are removed for good and the rest trains on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_htmc._network import Floats
+from sklearn_htmc._training.architecture import Architecture, Parameters
+from sklearn_htmc._training.batches import Batches
+from sklearn_htmc._training.proximal_adam import AdamState, StepSizes, proximal_adam_step
+
+_RATE = 0.01
+_WARM_UP = 0.03  # share of the steps in which the step size grows
+_RAMP = 0.3  # share of the steps in which the penalty grows to _PRESSURE times its strength
+_PRESSURE = 2.0
+_RELEASE = (0.75, 0.9)  # shares of the steps between which it goes back to its strength
+_REMOVALS = (0.5, 0.6, 0.7, 0.8, 0.9)  # when edges are removed, in shares of the passes
+_NEGLIGIBLE = 0.02  # root mean square of what one removal may change, relative to that of the residual
+_REFRESH = 10  # steps between two measurements of the penalty weights
+_MEMORY = 0.9  # of their running mean
+_CHECK = 5  # passes between two looks at whether a problem has ended
+
+Report = Callable[[int, float, float], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user may set of the first-order phase.
+
+    Attributes
+    ----------
+    max_iter : int
+        Passes over the rows.
+    batch_size : int
+        Rows of a batch.
+    min_steps : int
+        Steps of a pass at least.
+    weighting : {"sensitivity", "path"}
+        Weights of the norm.
+    max_edges : int or None
+        Budget of edges.
+    patience : int or None
+        Passes without a better validation loss after which a problem ends; None trains to the end.
+    rate : float or None
+        Constant step size; None lets it grow and decay.
+    """
+
+    max_iter: int
+    batch_size: int
+    min_steps: int = 4
+    weighting: str = "sensitivity"
+    max_edges: int | None = None
+    patience: int | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Problems:
+    """A batch of problems: what differs between them.
+
+    Attributes
+    ----------
+    strengths : tuple of float
+        Penalty strengths.
+    seeds : tuple of int
+        Seeds of initial weights and row order.
+    sample_weights : ndarray of shape (n_problems, n_samples)
+        Weights of the rows; zero where a row is not part of the problem.
+    validation_weights : ndarray of shape (n_problems, n_samples) or None
+        Weights of the rows that judge.
+    """
+
+    strengths: tuple[float, ...]
+    seeds: tuple[int, ...]
+    sample_weights: Floats
+    validation_weights: Floats | None = None
+
+    def __len__(self) -> int:
+        """Return the number of problems."""
+        return len(self.strengths)
+
+    def part(self, start: int, stop: int) -> Problems:
+        """Return consecutive problems."""
+        held_out = self.validation_weights
+        return Problems(
+            self.strengths[start:stop],
+            self.seeds[start:stop],
+            self.sample_weights[start:stop],
+            None if held_out is None else held_out[start:stop],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What the optimiser remembers of one problem between two calls, as numpy arrays, so that it pickles without torch.
+
+    Attributes
+    ----------
+    parameters, mean, square, sensitivity : ndarray of shape (n_parameters,)
+        Parameters, running means of the gradient and its square, running mean of the squared sensitivities; float32.
+    n_steps : int
+        Steps done.
+    """
+
+    parameters: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    square: NDArray[np.float32]
+    sensitivity: NDArray[np.float32]
+    n_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Result of the first-order phase: parameters of all problems, the mean loss of every pass of each, and the memory.
+
+    The memory is there for a single problem that ran to the end.
+    """
+
+    parameters: Parameters
+    curves: list[Floats]
+    memory: Memory | None
+
+
+@dataclass(eq=False)
+class _Workspace:
+    """The tensors that a step reads and writes in place; none is replaced while it lives, so a step can be captured."""
+
+    architecture: Architecture
+    batches: Batches
+    weighting: str
+    strengths: Tensor  # (n_problems,)
+    parameters: Parameters
+    adam: AdamState
+    squares: Parameters  # running mean of squared sensitivities
+    removed: Parameters  # 1.0 where an edge is removed for good
+    sizes: StepSizes
+    scratch: Parameters = field(init=False)
+    penalty: Tensor = field(init=False)
+    spread: Tensor = field(init=False)
+    positions: Tensor = field(init=False)
+    loss: Tensor = field(init=False)
+    reach: Tensor = field(init=False)
+    share: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        flat = self.parameters.flat
+        self.scratch = self.parameters.zeros_like()
+        self.penalty = torch.zeros_like(flat)
+        self.spread = self.parameters.spread(self.strengths)
+        shape = (self.parameters.n_problems, self.batches.size)
+        self.positions = torch.zeros(shape, dtype=torch.int64, device=flat.device)
+        self.loss = torch.zeros(shape[0], device=flat.device)
+        self.reach = self.batches.X.abs().amax(0)
+        self.share = torch.ones((), device=flat.device)
+
+    def refresh(self) -> None:
+        """Measure the penalty weights on the batch at hand and average them."""
+        X, y, weights = self.batches.take(self.positions)
+        if self.weighting == "path":
+            self.architecture.path_bound(self.parameters.views, self.reach, self.scratch.views)
+        else:
+            probes = torch.ones_like(y) if y.shape[2] == 1 else torch.randint_like(y, 2).mul_(2).sub_(1)
+            self.architecture.sensitivity(self.parameters.views, X, weights, probes, self.scratch.views)
+        self.squares.flat.add_((self.scratch.flat - self.squares.flat).mul_(self.share))
+        torch.mul(self.squares.flat.sqrt(), self.spread, out=self.penalty)
+        self.penalty.masked_fill_(self.removed.flat > 0, math.inf)
+
+    def step(self) -> None:
+        """Take one step on the batch at hand."""
+        X, y, weights = self.batches.take(self.positions)
+        f, tape = self.architecture.forward(self.parameters.views, X)
+        residual = f.sub_(y)
+        weighted = residual * weights
+        self.loss.add_((weighted * residual).sum((1, 2)), alpha=0.5 / self.batches.n_steps)
+        self.architecture.gradient(self.parameters.views, X, weighted, tape, self.scratch.views)
+        proximal_adam_step(self.adam, self.scratch.flat, self.penalty, self.sizes)
+
+    def importance(self) -> Tensor:
+        """Return ``(omega_p t_p)^2`` of shape (n_problems, n_parameters); infinite for the free constant."""
+        squares = self.parameters.with_flat(self.squares.flat * self.parameters.flat.square())
+        squares.views["c"].fill_(math.inf)
+        return squares.rows()
+
+    def select(self, problems: list[int]) -> _Workspace:
+        """Return a workspace of some of the problems."""
+        index = torch.tensor(problems, device=self.strengths.device)
+        parameters = self.parameters.select(index)
+        mean = self.parameters.with_flat(self.adam.mean).select(index).flat
+        square = self.parameters.with_flat(self.adam.square).select(index).flat
+        chosen = _Workspace(
+            self.architecture,
+            self.batches.select(problems),
+            self.weighting,
+            self.strengths[index],
+            parameters,
+            AdamState(parameters.flat, mean, square),
+            self.squares.select(index),
+            self.removed.select(index),
+            self.sizes,
+        )
+        chosen.penalty.copy_(self.parameters.with_flat(self.penalty).select(index).flat)
+        chosen.share.copy_(self.share)
+        return chosen
+
+
+def train(
+    architecture: Architecture,
+    X: Tensor,
+    y: Tensor,
+    problems: Problems,
+    settings: Settings,
+    *,
+    n_rows: int,
+    initial: Parameters | None = None,
+    memory: Memory | None = None,
+    report: Report | None = None,
+) -> Trained:
+    """Train one batch of problems.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The network family.
+    X, y : Tensor
+        All rows, float32, on the device of the training.
+    problems : Problems
+        The problems.
+    settings : Settings
+        The settings.
+    n_rows : int
+        Largest number of rows of a problem of the whole call.
+    initial : Parameters or None
+        Where to start; None draws random parameters from the seeds.
+    memory : Memory or None
+        What a single problem ended an earlier call with, to go on from; replaces ``initial``.
+    report : callable or None
+        Called after every pass with the number of problem passes done, the mean loss and the mean number of edges.
+    """
+    start = architecture.initial(list(problems.seeds)) if initial is None else initial
+    parameters = start.to(torch.float32, X.device)
+    work = _Workspace(
+        architecture=architecture,
+        batches=Batches.build(
+            X,
+            y,
+            problems.sample_weights,
+            size=settings.batch_size,
+            n_rows=n_rows,
+            min_steps=settings.min_steps,
+        ),
+        weighting=settings.weighting,
+        strengths=torch.tensor(problems.strengths, dtype=torch.float32, device=X.device),
+        parameters=parameters,
+        adam=AdamState.start(parameters.flat),
+        squares=parameters.zeros_like(),
+        removed=parameters.zeros_like(),
+        sizes=StepSizes.on(X.device),
+    )
+    loop = _Loop(work, problems, settings, report)
+    if memory is not None:
+        loop.recall(memory)
+    return loop.run()
+
+
+class _Loop:
+    """The loop over passes; holds what outlives a change of the set of running problems."""
+
+    def __init__(self, work: _Workspace, problems: Problems, settings: Settings, report: Report | None) -> None:
+        self.work = work
+        self.settings = settings
+        self.report = report
+        self.running = list(range(len(problems)))
+        self.generators = [torch.Generator().manual_seed(seed) for seed in problems.seeds]
+        self.final = work.parameters.to(torch.float32)
+        self.curves: list[list[float]] = [[] for _ in problems.seeds]
+        self.judge = _Judge(work, problems, settings) if settings.patience is not None else None
+        self.n_steps = 0
+
+    def run(self) -> Trained:
+        """Train until every problem has ended."""
+        step, refresh = _captured(self.work)
+        for n_pass in range(self.settings.max_iter):
+            self._one_pass(step, refresh)
+            if n_pass + 1 in self._removals():
+                _remove(self.work, self.settings, self._removals().index(n_pass + 1))
+            if (n_pass + 1) % _CHECK == 0 and self.settings.rate is None and self._end_some(n_pass + 1):
+                if not self.running:
+                    break
+                step, refresh = _captured(self.work)
+        self._keep(list(range(len(self.running))))
+        return Trained(self.final, [np.array(curve) for curve in self.curves], self._memory())
+
+    def recall(self, memory: Memory) -> None:
+        """Go on from an earlier call."""
+        work = self.work
+        for tensor, array in zip(self._remembered(), _arrays_of(memory), strict=True):
+            tensor.copy_(torch.as_tensor(array))
+        work.share.fill_(1.0 - _MEMORY)
+        self.n_steps = memory.n_steps
+
+    def _memory(self) -> Memory | None:
+        if len(self.curves) != 1 or not self.running:
+            return None
+        parameters, mean, square, sensitivity = (t.cpu().numpy().copy() for t in self._remembered())
+        return Memory(parameters, mean, square, sensitivity, self.n_steps)
+
+    def _remembered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        work = self.work
+        return work.parameters.flat, work.adam.mean, work.adam.square, work.squares.flat
+
+    def _removals(self) -> list[int]:
+        if self.settings.rate is not None:
+            return []
+        return [max(1, round(share * self.settings.max_iter)) for share in _REMOVALS]
+
+    def _one_pass(self, step: Callable[[], None], refresh: Callable[[], None]) -> None:
+        work, size = self.work, self.work.batches.size
+        order = work.batches.order([self.generators[p] for p in self.running]).to(work.positions.device)
+        total = self.settings.max_iter * work.batches.n_steps
+        work.loss.zero_()
+        for part in range(work.batches.n_steps):
+            work.sizes.set(self.n_steps + 1, *_schedule(self.n_steps, total, self.settings.rate))
+            work.positions.copy_(order[:, part * size : (part + 1) * size])
+            if self.n_steps % _REFRESH == 0:
+                refresh()
+                work.share.fill_(1.0 - _MEMORY)
+            step()
+            self.n_steps += 1
+        loss = work.loss.cpu().numpy().astype(np.float64)
+        for problem, value in zip(self.running, loss, strict=True):
+            self.curves[problem].append(float(value))
+        if self.report is not None:
+            edges = int(torch.count_nonzero(work.parameters.flat)) / len(self.running)
+            self.report(len(self.running), float(loss.mean()), edges)
+
+    def _end_some(self, n_pass: int) -> bool:
+        """Take out the problems that have ended; return whether there were any."""
+        work = self.work
+        flat_network = ~work.parameters.views["A"].flatten(1).any(1)
+        finite = torch.isfinite(work.loss)
+        ended = ~finite | (flat_network & (n_pass > (_RAMP + _WARM_UP) * self.settings.max_iter))
+        if self.judge is not None:
+            ended |= self.judge.look(work, self.running)
+        flags = ended.tolist()
+        if not any(flags):
+            return False
+        self._keep([i for i, flag in enumerate(flags) if flag])
+        staying = [i for i, flag in enumerate(flags) if not flag]
+        self.running = [self.running[i] for i in staying]
+        if staying:
+            self.work = work.select(staying)
+        return True
+
+    def _keep(self, positions: list[int]) -> None:
+        """Copy the parameters of running problems into the result; the best ones seen where somebody judged."""
+        source = self.work.parameters if self.judge is None else self.judge.best
+        for position in positions:
+            problem = self.running[position]
+            for name, view in source.views.items():
+                origin = position if self.judge is None else problem
+                self.final.views[name][problem].copy_(view[origin])
+
+
+class _Judge:
+    """Keeps the parameters with the best validation loss and says which problems have stopped getting better."""
+
+    def __init__(self, work: _Workspace, problems: Problems, settings: Settings) -> None:
+        weights = problems.validation_weights
+        if weights is None:
+            raise ValueError("early stopping needs validation weights, got None.")
+        self.weights = torch.as_tensor(weights, dtype=torch.float32, device=work.positions.device)
+        self.best = work.parameters.to(torch.float32)
+        self.best_loss = torch.full((len(problems),), math.inf, device=work.positions.device)
+        self.waited = torch.zeros(len(problems), device=work.positions.device)
+        self.patience = settings.patience or 0
+
+    def look(self, work: _Workspace, running: list[int]) -> Tensor:
+        """Evaluate the running problems and return which of them have waited long enough."""
+        for position, problem in enumerate(running):
+            loss = self._loss(work, position, self.weights[problem])
+            if loss < self.best_loss[problem]:
+                self.best_loss[problem] = loss
+                self.waited[problem] = 0
+                for name, view in self.best.views.items():
+                    view[problem].copy_(work.parameters.views[name][position])
+            else:
+                self.waited[problem] += _CHECK
+        return self.waited[running] >= self.patience
+
+    def _loss(self, work: _Workspace, position: int, weights: Tensor) -> Tensor:
+        rows = weights.nonzero().squeeze(1)
+        one = {name: view[position : position + 1] for name, view in work.parameters.views.items()}
+        f, _ = work.architecture.forward(one, work.batches.X[rows][None])
+        residual = f[0] - work.batches.y[rows]
+        return (residual.square() * weights[rows, None]).sum()
+
+
+def _arrays_of(memory: Memory) -> tuple[NDArray[np.float32], ...]:
+    return memory.parameters, memory.mean, memory.square, memory.sensitivity
+
+
+def _schedule(step: int, total: int, rate: float | None) -> tuple[float, float]:
+    """Return step size and multiple of the penalty: warm-up then half a cosine; up, level and down to one."""
+    if rate is not None:
+        return rate, 1.0
+    warm = min(1.0, (step + 1) / (1.0 + _WARM_UP * total))
+    done = step / total
+    released = min(1.0, max(0.0, (done - _RELEASE[0]) / (_RELEASE[1] - _RELEASE[0])))
+    pressure = min(1.0, done / _RAMP) * (_PRESSURE + (1.0 - _PRESSURE) * released)
+    return _RATE * warm * 0.5 * (1.0 + math.cos(math.pi * done)), pressure
+
+
+def _remove(work: _Workspace, settings: Settings, number: int) -> None:
+    """Remove the edges whose joint importance is negligible, and more where a budget asks for it."""
+    importance, order = work.importance().sort(dim=1)
+    kill = importance.cumsum(1) <= _NEGLIGIBLE**2 * 2.0 * work.loss.unsqueeze(1)
+    if settings.max_edges is not None:
+        # Geometric way down to the budget; it is met at the last removal. The constant c sorts last and stays.
+        n_parameters = order.shape[1]
+        alive = (work.parameters.rows() != 0).sum(1, keepdim=True).double()
+        left = len(_REMOVALS) - number
+        target = (alive.log() * (1 - 1 / left) + math.log(settings.max_edges) / left).exp().floor()
+        n_kept = torch.minimum(target, alive) + work.parameters.views["c"].shape[1]
+        kill |= torch.arange(n_parameters, device=order.device) < n_parameters - n_kept
+    rows = work.removed.rows().scatter(1, order, kill.float().maximum(work.removed.rows().gather(1, order)))
+    work.removed.fill_rows(rows)
+    gone = work.removed.flat > 0
+    work.penalty.masked_fill_(gone, math.inf)
+    work.parameters.flat.masked_fill_(gone, 0.0)
+
+
+def _captured(work: _Workspace) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return the step and the refresh, on CUDA as captured graphs, so that a step is one launch."""
+    if work.positions.device.type != "cuda":
+        return work.step, work.refresh
+    return _graph(work, work.step), _graph(work, work.refresh)
+
+
+def _graph(work: _Workspace, function: Callable[[], None]) -> Callable[[], None]:
+    """Capture a function of the workspace; what the warm-up changes is put back."""
+    changed = [
+        work.parameters.flat,
+        work.adam.mean,
+        work.adam.square,
+        work.squares.flat,
+        work.penalty,
+        work.loss,
+    ]
+    saved = [tensor.clone() for tensor in changed]
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    for tensor, value in zip(changed, saved, strict=True):
+        tensor.copy_(value)
+    return graph.replay

@@ -1,0 +1,69 @@
+"""The best linear function in the form of the network: the candidate that a fit must never be worse than.
+
+With one stream coordinate per output, ``f = X b + c`` has the ResNet norm ``||b||_1 + ||X b||_P`` (features have unit
+variance): the edges of the embedding pay the first term, the edge that reads the coordinate out pays the second. The
+minimiser of ``L(b) + strength (||b||_1 + ||X b||_P)`` is the lasso solution u of the same strength, shrunk as a block:
+``b = u max(0, 1 - strength / ||X u||_P)``. (Substitute b = u / kappa: the optimality conditions of the two problems
+are the same for ``kappa = 1 + strength / ||X b||_P``.) With the path weighting it is a linear function all the same,
+merely not the best one.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso
+
+from sklearn_htmc._network import Floats
+from sklearn_htmc._training.residual import Arrays
+
+
+def linear_candidate(X: Floats, y: Floats, weights: Floats, strength: float, *, width: int) -> Arrays | None:
+    """Return the best linear network, or None where the constant is better or the stream is too narrow.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Standardised features.
+    y : ndarray of shape (n_samples, n_outputs)
+        Standardised targets.
+    weights : ndarray of shape (n_samples,)
+        Weights of the rows, sum to one.
+    strength : float
+        Penalty strength.
+    width : int
+        Largest number of stream coordinates.
+    """
+    if y.shape[1] > width:
+        return None
+    coefficients = np.array([_shrunk_lasso(X, column, weights, strength) for column in y.T])
+    used = coefficients.any(axis=1)
+    if not used.any():
+        return None
+    center = weights @ y - coefficients @ (weights @ X)
+    readout = np.eye(y.shape[1])[:, used]
+    return {"E": coefficients[used], "e": np.zeros(int(used.sum())), "A": readout, "c": center}
+
+
+def constant_candidate(y: Floats, weights: Floats, *, n_features: int) -> Arrays:
+    """Return the constant network: the weighted mean."""
+    return {
+        "E": np.zeros((0, n_features)),
+        "e": np.zeros(0),
+        "A": np.zeros((y.shape[1], 0)),
+        "c": weights @ y,
+    }
+
+
+def _shrunk_lasso(X: Floats, y: Floats, weights: Floats, strength: float) -> Floats:
+    lasso = Lasso(alpha=strength, tol=1e-8, max_iter=2000)
+    with warnings.catch_warnings():
+        # A candidate need not be optimal to the last digit: it is measured like every other.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        lasso.fit(X, y, sample_weight=weights)
+    fitted = X @ lasso.coef_
+    fitted -= weights @ fitted
+    size = float(np.sqrt(weights @ fitted**2))
+    return lasso.coef_ * max(0.0, 1.0 - strength / size) if size > 0 else np.zeros(X.shape[1])
