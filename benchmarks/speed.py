@@ -177,7 +177,26 @@ def batch_versus_separate(repeats: int) -> list[tuple[float, float]]:
 
     Runs in a process of its own that stays on one core.
     """
-    raise NotImplementedError(f"to be written for fit_problems, with {repeats} repeats")
+    from sklearn_htmc._training.first_order import Problems, Settings
+    from sklearn_htmc._training.fit import fit_problems
+    from sklearn_htmc._training.residual import ResidualNetwork
+
+    stay_on_one_core()
+    X, y = make_friedman1(n_samples=1000, noise=1.0, random_state=0)
+    X, y = (X - X.mean(axis=0)) / X.std(axis=0), ((y - y.mean()) / y.std())[:, None]
+    fold = np.arange(1000) % 3
+    strengths = np.geomspace(1e-4, 0.03, 15)
+    weights = np.array([fold != f for _ in strengths for f in range(3)], dtype=float)
+    together = Problems(tuple(np.repeat(strengths, 3)), (0,) * 45, weights)
+    architecture, settings = ResidualNetwork(10, 1, 32, (64, 64)), Settings(60, 128)
+
+    def fit(problems: Problems) -> float:
+        start = time.perf_counter()
+        fit_problems(X, y, problems, architecture=architecture, settings=settings)
+        return time.perf_counter() - start
+
+    fit(together.part(0, 1))  # what happens once only
+    return [(fit(together), sum(fit(together.part(i, i + 1)) for i in range(45))) for _ in range(repeats)]
 
 
 def scaling(repeats: int) -> Iterator[Measurement]:

@@ -16,14 +16,16 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_htmc._network import Block, Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._table import Scaling, Table
 
 if TYPE_CHECKING:
-    from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings
+    from sklearn_htmc._training.first_order import Problems, Report, Settings
     from sklearn_htmc._training.residual import ResidualNetwork
+
+Sizes = tuple[int, tuple[int, ...]]  # stream coordinates, neurons of the blocks
 
 _N_FOLDS = 3
 _HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
@@ -61,6 +63,23 @@ def in_units(
         csr_array(_diagonal(targets.scale) @ last.matrix), last.offset * targets.scale + targets.center
     )
     return SparseNetwork((embedding, *middle, readout), input_range, clip=clip)
+
+
+def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
+    """Return float64 weights of the rows; raise ValueError for what cannot be weights."""
+    if sample_weight is None or isinstance(sample_weight, Real):
+        sample_weight = np.full(n_rows, 1.0 if sample_weight is None else sample_weight)
+    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    if weights.shape != (n_rows,):
+        raise ValueError(f"sample_weight must have shape ({n_rows},), one weight per row of X, got {weights.shape}.")
+    if weights.min() < 0:
+        raise ValueError(
+            f"sample_weight must not be negative, got {weights.min():g} in row {weights.argmin()}; "
+            "a weight of 0 leaves a row out."
+        )
+    if not weights.any():
+        raise ValueError("sample_weight must not be zero for all rows; give at least one row a positive weight.")
+    return weights
 
 
 def _diagonal(values: Floats) -> csr_array:
@@ -136,7 +155,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             device = self._checked_device()
             table, is_1d = self._table(X, y, sample_weight)
             self._fit_table(table, device)
-            self._memory: Memory | None = None
+            self._memory: tuple[Sizes, dict[str, Any]] | None = None
             self._y_is_1d = is_1d
         return self
 
@@ -167,12 +186,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             y_numeric=True,
             reset=reset,
         )
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not np.any(weights > 0):
-            raise ValueError(
-                "sample_weight must have a positive entry, got only zeros; give at least one row a weight."
-            )
-        y = np.asarray(y, dtype=np.float64)
+        weights = _checked_weights(sample_weight, X.shape[0])
+        y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
         return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
 
     def _checked_device(self) -> str:
@@ -209,6 +224,13 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             progress.close(path)
         self.alpha_ = alpha
         self._set_fitted(table, path, device)
+        if not self.stationarity_ <= self.tol:
+            warnings.warn(
+                f"stationarity_ is {self.stationarity_:.2g}, above tol={self.tol:g}, after {self.n_iter_} iterations: "
+                "the network is usable but not an exact optimum. Increase max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,  # the line that calls fit
+            )
 
     def _initial_network(self, table: Table) -> dict[str, Floats] | None:
         """Return the fitted network in the units of a new table, or None where there is none that fits it."""
@@ -224,7 +246,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         standardised = in_units(
             network, table.features.inverse(), table.targets.inverse(), input_range=table.input_range, clip=False
         )
-        arrays = arrays_of_network(standardised, architecture.n_blocks)
+        arrays = arrays_of_network(standardised, max(architecture.n_blocks, len(network.blocks) - 2))
         return arrays if architecture.holds(arrays) else None
 
     def _chosen_alpha(
@@ -233,8 +255,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         """Return alpha, chosen by the held-out error of strengths x folds, one batch of problems, if it is "auto"."""
         if self.alpha != "auto":
             return float(self.alpha)
-        n_rows, n_groups = len(table.X), int(table.groups.max()) + 1
-        if n_groups < 2 * _N_FOLDS or not table.y.any():
+        n_rows = len(table.X)
+        if table.n_groups < 2 * _N_FOLDS or not table.y.any():
             return _DEFAULT_ALPHA
         from sklearn_htmc._training.first_order import Problems
 
@@ -251,7 +273,11 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             np.array([table.weights * ~out for _ in strengths for out in held_out]),
             np.array([table.weights * out for _ in strengths for out in held_out]),
         )
-        path = self._fit_problems(table, problems, self._settings(n_rows), device, progress)
+        # A part of the passes is enough to rank strengths.
+        settings = self._settings(n_rows)
+        share = 3 if n_rows > _HOLD_OUT_ROWS else 2
+        settings = replace(settings, max_iter=max(1, settings.max_iter // share), max_edges=None)
+        path = self._fit_problems(table, problems, settings, device, progress)
         shares = np.array([table.weights[out].sum() for out in held_out])
         errors = path.validation_loss.reshape(len(strengths), -1) @ (shares / shares.sum())
         return float(strengths[np.nanargmin(errors)])
@@ -263,9 +289,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
 
         settings = self._settings(len(table.X))
         weights, held_out = table.weights[None], None
-        if self.early_stopping and int(table.groups.max()) > 0:
-            n_folds = max(2, round(1 / self.validation_fraction))
-            out = table.folds(n_folds, random_state) == 0
+        if self.early_stopping and table.n_groups > 1:
+            out = table.hold_out(self.validation_fraction, random_state)
             weights, held_out = (table.weights * ~out)[None], (table.weights * out)[None]
             settings = replace(settings, patience=self.n_iter_no_change)
         seed = int(random_state.randint(2**31 - 1))
@@ -313,22 +338,38 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
 
     def _advance(self, table: Table, device: str) -> None:
         device = _worthwhile_device(device, len(table.X))
-        from sklearn_htmc._training.first_order import Problems
+        from sklearn_htmc._training.first_order import Memory, Problems
         from sklearn_htmc._training.fit import fit_more
 
+        architecture = self._architecture(table.X.shape[1], table.y.shape[1])
+        initial = self._initial_network(table)
+        if initial is None and hasattr(self, "network_"):
+            raise ValueError(
+                f"partial_fit must have room for the fitted {self.network_}, got {architecture.width} stream "
+                f"coordinates and blocks of {architecture.neurons} neurons; keep the sizes, or call fit to start anew."
+            )
+        sizes = (architecture.width, architecture.neurons)
         alpha = float(getattr(self, "alpha_", _ONLINE_ALPHA) if self.alpha == "auto" else self.alpha)
-        memory = getattr(self, "_memory", None)
+        remembered, numbers = getattr(self, "_memory", None) or (sizes, None)
+        memory = Memory(**numbers) if numbers and remembered == sizes else None
         seed = int(check_random_state(self.random_state).randint(2**31 - 1)) if memory is None else memory.n_steps
-        path, self._memory = fit_more(
+        path, memory = fit_more(
             table.X,
             table.y,
             Problems((alpha,), (seed,), table.weights[None]),
-            architecture=self._architecture(table.X.shape[1], table.y.shape[1]),
+            architecture=architecture,
             settings=replace(self._settings(len(table.X)), max_iter=1, rate=_ONLINE_RATE),
-            initial=self._initial_network(table),
+            initial=initial,
             memory=memory,
             device=device,
         )
+        if not np.isfinite(path.objective[0]):
+            raise ValueError(
+                "partial_fit must see rows of a similar size as those of the first call, which fix the units, got rows "
+                "on which training diverged; start anew with more representative first rows."
+            )
+        # Numbers, not the object: unpickling must not import torch.
+        self._memory = None if memory is None else (sizes, vars(memory))
         self.alpha_ = alpha
         self._set_fitted(table, path, device)
 
@@ -351,13 +392,6 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         self.device_ = device
         self._scalings = (table.features, table.targets)
         self._set_own_attributes(path)
-        if not self.stationarity_ <= self.tol:
-            warnings.warn(
-                f"stationarity_ is {self.stationarity_:.2g}, above tol={self.tol:g}, after {self.n_iter_} iterations: "
-                "the network is usable but not an exact optimum. Increase max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
 
     # Using the fit.
 

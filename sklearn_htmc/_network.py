@@ -158,7 +158,17 @@ class SparseNetwork:
         -------
         ndarray of shape (n_samples, n_outputs)
             Raw targets, float64.
+
+        Raises
+        ------
+        ValueError
+            If X is not two-dimensional or has another number of features.
         """
+        X = X.tocsr() if issparse(X) else np.asarray(X)
+        if X.ndim != 2 or X.shape[1] != self.n_features:
+            raise ValueError(
+                f"X must have shape (n_samples, {self.n_features}), got {X.shape}; give the features seen in fit."
+            )
         rows = max(256, _CHUNK_ENTRIES // max(1, self._widest))
         if X.shape[0] <= rows:
             return self._evaluate(X)

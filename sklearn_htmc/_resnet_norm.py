@@ -229,15 +229,18 @@ class ResNetNormRegressor(NetworkRegressor):
         """
         check_is_fitted(self)
         if not (isinstance(epsilon, Real) and epsilon > 0):
-            raise ValueError(f"epsilon must be positive, got {epsilon!r}.")
-        return min(self.n_edges_, math.ceil((self.resnet_norm_ / float(epsilon)) ** 2))
+            raise ValueError(
+                f"epsilon must be a positive number, like 0.1 for a tenth of the spread of y, got {epsilon!r}."
+            )
+        ratio = min(self.resnet_norm_ / float(epsilon), 1e9)  # its square is an ordinary number
+        return min(self.n_edges_, math.ceil(ratio**2))
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on with more rows of the same problem; see `NetworkRegressor._fit_more`.
+        """Train on with more rows of the same problem, for data that do not fit in memory.
 
         The first call without a previous fit fixes the standardisation from its rows, so make that a representative
         batch; later calls take one pass over their rows with a small constant step size. ``alpha="auto"`` uses
-        `alpha_` where there is one, else 0.001.
+        `alpha_` where there is one, else 0.001. Fitted attributes are measured on the rows of the last call.
 
         Parameters
         ----------
@@ -252,5 +255,11 @@ class ResNetNormRegressor(NetworkRegressor):
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As for `fit`; for another number of features or outputs than before; if sizes were changed so that the
+            fitted network has no room; if training diverges. The estimator is then as it was before the call.
         """
         return self._fit_more(X, y, sample_weight)

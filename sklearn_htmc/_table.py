@@ -8,11 +8,14 @@ and targets are then standardised with the weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_htmc._network import Floats
+
+_SMALLEST_SCALE = 1e-305  # its inverse, times a weight, is still a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,8 @@ class Scaling:
     Attributes
     ----------
     center, scale : ndarray of shape (n_columns,)
-        Weighted mean and standard deviation; a constant column has scale 1.
+        Weighted mean and standard deviation; the scale of a constant column is its size, so that values met later
+        are not out of all proportion, and 1 for zeros.
     """
 
     center: Floats
@@ -32,19 +36,21 @@ class Scaling:
     def of(cls, columns: Floats, weights: Floats) -> Scaling:
         """Measure the columns of an array of shape (n_samples, n_columns) with weights that sum to one."""
         # Powers of two scale exactly and keep the squares of 1e-200 and 1e200 in range.
-        unit = np.ldexp(1.0, np.frexp(np.abs(columns).max(axis=0))[1])
-        unit[unit == 0] = 1.0
+        unit = _power_of_two(np.abs(columns).max(axis=0))
         shrunk = columns / unit
         first = shrunk[0]  # differences from a row: exact zeros for a constant column
         center = first + weights @ (shrunk - first)
         scale = np.sqrt(weights @ (shrunk - center) ** 2)
         noise = 8 * np.finfo(float).eps * np.abs(shrunk).max(axis=0)
-        constant = scale <= noise
-        return cls(np.where(constant, first, center) * unit, np.where(constant, 1.0, scale * unit))
+        constant = (scale <= noise) | (scale * unit < _SMALLEST_SCALE)
+        size = np.abs(first * unit)
+        size[size < _SMALLEST_SCALE] = 1.0
+        return cls(np.where(constant, first, center) * unit, np.where(constant, size, scale * unit))
 
     def forward(self, columns: Floats) -> Floats:
         """Standardise."""
-        return (columns - self.center) / self.scale
+        unit = _power_of_two(self.scale)  # no overflow in the difference
+        return (columns / unit - self.center / unit) / (self.scale / unit)
 
     def inverse(self) -> Scaling:
         """Return the scaling that undoes this one."""
@@ -125,18 +131,44 @@ class Table:
             input_range=np.array([covered.min(axis=0), covered.max(axis=0)]),
         )
 
+    @property
+    def n_groups(self) -> int:
+        """Number of distinct feature rows."""
+        return int(self.groups.max()) + 1
+
     def folds(self, n_folds: int, random_state: np.random.RandomState) -> NDArray[np.intp]:
         """Assign every row to a fold: equal features share one, sizes differ by one group, targets are spread evenly.
 
         Consecutive groups in the order of their mean target are dealt to different folds.
         """
-        n_groups = int(self.groups.max()) + 1
-        counts = np.bincount(self.groups, minlength=n_groups)
-        means = np.bincount(self.groups, self.y.mean(axis=1), n_groups) / counts
-        deals = np.array([random_state.permutation(n_folds) for _ in range(-(-n_groups // n_folds))]).ravel()
-        of_group = np.empty(n_groups, dtype=np.intp)
-        of_group[np.argsort(means, kind="stable")] = deals[:n_groups]
+        deals = np.array([random_state.permutation(n_folds) for _ in range(-(-self.n_groups // n_folds))]).ravel()
+        return self._dealt(deals[: self.n_groups])
+
+    def hold_out(self, fraction: float, random_state: np.random.RandomState) -> NDArray[np.bool_]:
+        """Choose rows to hold out: equal features stay together, targets are spread evenly, both sides get a group.
+
+        One group is drawn from each of as many stretches, in the order of their mean target, as groups are wanted.
+        """
+        n_groups = self.n_groups
+        n_out = min(max(1, round(fraction * n_groups)), n_groups - 1)
+        n_drawn = min(n_out, n_groups - n_out)
+        bounds = np.linspace(0, n_groups, n_drawn + 1).round().astype(np.intp)
+        drawn = np.zeros(n_groups, dtype=bool)
+        drawn[random_state.randint(bounds[:-1], bounds[1:])] = True
+        return self._dealt(drawn if n_drawn == n_out else ~drawn)
+
+    def _dealt(self, of_rank: NDArray[Any]) -> NDArray[Any]:
+        """Return for every row what the rank of its group, in the order of mean targets, has been given."""
+        counts = np.bincount(self.groups, minlength=self.n_groups)
+        means = np.bincount(self.groups, self.y.mean(axis=1), self.n_groups) / counts
+        of_group = np.empty_like(of_rank)
+        of_group[np.argsort(means, kind="stable")] = of_rank
         return of_group[self.groups]
+
+
+def _power_of_two(values: Floats) -> Floats:
+    """Return the largest powers of two that are not above positive values, and 1 for zeros."""
+    return np.where(values > 0, np.ldexp(1.0, np.frexp(values)[1] - 1), 1.0)
 
 
 def _merged(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -147,7 +179,8 @@ def _merged(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
     total = np.add.reduceat(weights[order], starts)
     distinct = rows[order][starts]
     total = total / total.max()  # no overflow in the sum
-    return distinct, total / total.sum()
+    heavy = total > 0  # what has underflowed next to the others has no weight
+    return distinct[heavy], total[heavy] / total.sum()
 
 
 def _as_bytes(rows: Floats) -> NDArray[np.void]:

@@ -20,11 +20,14 @@ from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.certificate import Certificate, certify
 from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings, train
+from sklearn_htmc._training.gauss_newton import Problem, descend
 from sklearn_htmc._training.linear import constant_candidate, linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.residual import Arrays, ResidualNetwork, as_network, n_edges
+from sklearn_htmc._training.surgery import shrink
 
-_CHUNK = 8  # problems that train as one tensor; more of them gain nothing on a CPU
+_CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
+_LAST_STEPS = 15  # Gauss-Newton steps at the budget
 _NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, relative to that of the residual
 
 
@@ -179,6 +182,8 @@ def _finish(
     strength = problems.strengths[problem]
     candidates = [architecture.compact(parameters.views, problem)]
     candidates[0] = _without_negligible(*candidates[0], rows)
+    if settings.max_edges is not None:
+        candidates[0] = _within_budget(*candidates[0], rows, strength, settings)
     for arrays in _simple_candidates(architecture, rows, strength):
         if settings.max_edges is None or n_edges(arrays) <= settings.max_edges:
             candidates.append(_from_arrays(architecture, arrays))
@@ -237,6 +242,17 @@ def _without_negligible(
         f, _ = network.forward(parameters.views, X)
         parameters.views["c"] += ((y - f) * weights).sum(1)
     return network, parameters
+
+
+def _within_budget(
+    network: ResidualNetwork, parameters: Parameters, rows: Rows, strength: float, settings: Settings
+) -> tuple[ResidualNetwork, Parameters]:
+    """Follow the path of the second-order phase down to the budget."""
+    problem = Problem(rows, strength, settings.weighting)
+    point = problem.at(network, parameters)
+    for smaller in shrink(problem, point, settings.max_edges or 0):
+        point = smaller
+    return descend(problem, point.network, point.parameters, max_steps=_LAST_STEPS, tol=1e-6).compacted()
 
 
 def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Arrays]:

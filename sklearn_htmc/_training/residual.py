@@ -23,6 +23,8 @@ from sklearn_htmc._training.architecture import Parameters, Views
 
 Arrays = dict[str, Floats]
 
+_TINY = 1e-30  # under square roots: a finite slope where a sensitivity is zero
+
 
 @dataclass(frozen=True)
 class ResidualNetwork:
@@ -150,6 +152,39 @@ class ResidualNetwork:
         torch.bmm(weighted.mT, X.square(), out=out["E"])
         torch.sum(weighted, 1, out=out["e"])
 
+    def output_and_norm(self, parameters: Views, X: Tensor, weights: Tensor, weighting: str) -> tuple[Tensor, Tensor]:
+        """Return outputs and norm of one problem as a differentiable function of its parameters.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor
+            Views of the parameters of one problem.
+        X : Tensor of shape (n_samples, n_features)
+            Rows.
+        weights : Tensor of shape (n_samples,)
+            Their weights, which sum to one.
+        weighting : {"sensitivity", "path"}
+            Weights of the norm.
+
+        Returns
+        -------
+        outputs : Tensor of shape (n_samples, n_outputs)
+        norm : Tensor of shape ()
+            ``sum_p omega_p |t_p|``, where omega depends on the parameters as well.
+        """
+        t = {name: view[0] for name, view in parameters.items()}
+        f, tape = _one_forward(t, X, self.n_blocks)
+        if weighting == "path":
+            return f, _path_norm(t, X.abs().amax(0), self.n_blocks)
+        w, squares = weights[:, None], [a.square() for a in tape]
+        total: dict[str, Tensor] = {}
+        for output in range(self.n_outputs):
+            # Squared sensitivities add up over outputs before the root is taken.
+            for name, part in _one_sensitivity(t, tape, squares, X, w, output).items():
+                total[name] = total[name] + part if name in total else part
+        norm = sum(((total[name] + _TINY).sqrt() * t[name].abs()).sum() for name in total)
+        return f, torch.as_tensor(norm)
+
     def path_bound(self, parameters: Views, reach: Tensor, out: Views) -> None:
         """Write the squared path weights ``(abar_u gbar_v)^2`` into ``out``: sums of absolute values over paths.
 
@@ -179,6 +214,38 @@ class ResidualNetwork:
             g = g + z @ size[f"V{block}"]
         out["E"].copy_((g.mT * x.mT).square())
         out["e"].copy_(g.squeeze(1).square())
+
+    def factors(self, parameters: Views, X: Tensor, output: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return what the Jacobian is made of: ``df/dW[v, u] = source[:, u] * target[:, v]`` for every matrix W.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor
+            Views of the parameters of one problem.
+        X : Tensor of shape (1, n_samples, n_features)
+            Rows.
+        output : int
+            Which output f is.
+
+        Returns
+        -------
+        dict of str to tuple of Tensor
+            Source activations (n_samples, n_sources) and derivatives at the targets (n_samples, n_targets).
+            Biases have the source 1, which is left to the caller.
+        """
+        _, tape = self.forward(parameters, X)
+        probe = torch.zeros(X.shape[1], self.n_outputs, dtype=X.dtype, device=X.device)
+        probe[:, output] = 1.0
+        factors = {"A": (tape[-1][0], probe), "c": (probe, probe)}
+        g = probe @ parameters["A"][0]
+        for block in reversed(range(self.n_blocks)):
+            h, a = tape[2 * block + 1][0], tape[2 * block][0]
+            factors[f"U{block}"] = (h, g)
+            z = _through_relu(g @ parameters[f"U{block}"][0], h)
+            factors[f"V{block}"] = (a, z)
+            factors[f"b{block}"] = (z, z)
+            g = g + z @ parameters[f"V{block}"][0]
+        return factors | {"E": (X[0], g), "e": (g, g)}
 
     def compact(self, parameters: Views, problem: int) -> tuple[ResidualNetwork, Parameters]:
         """Return one problem as a smaller network of the same function and its float64 parameters; see `compacted`."""
@@ -331,6 +398,56 @@ def _sliced(arrays: Arrays) -> Arrays:
         out[f"b{block}"] = arrays[f"b{block}"][neurons]
         out[f"U{block}"] = arrays[f"U{block}"][np.ix_(stream, neurons)]
     return out
+
+
+def _one_forward(t: Views, X: Tensor, n_blocks: int) -> tuple[Tensor, list[Tensor]]:
+    """Return outputs and tape of one problem without in-place operations, for automatic differentiation."""
+    a = X @ t["E"].T + t["e"]
+    tape = [a]
+    for block in range(n_blocks):
+        h = torch.relu(a @ t[f"V{block}"].T + t[f"b{block}"])
+        a = a + h @ t[f"U{block}"].T
+        tape += [h, a]
+    return a @ t["A"].T + t["c"], tape
+
+
+def _one_sensitivity(
+    t: Views, tape: list[Tensor], squares: list[Tensor], X: Tensor, w: Tensor, output: int
+) -> dict[str, Tensor]:
+    """Return the squared sensitivities of one output of one problem, differentiably."""
+    n_blocks = len(tape) // 2
+    readout = torch.zeros_like(t["A"])
+    readout[output] = w[:, 0] @ squares[-1]
+    out = {"A": readout}
+    g = t["A"][output].expand(len(X), -1)
+    for block in reversed(range(n_blocks)):
+        h = tape[2 * block + 1]
+        out[f"U{block}"] = (g.square() * w).T @ squares[2 * block + 1]
+        z = (g @ t[f"U{block}"]) * (h > 0)
+        weighted = z.square() * w
+        out[f"V{block}"] = weighted.T @ squares[2 * block]
+        out[f"b{block}"] = weighted.sum(0)
+        g = g + z @ t[f"V{block}"]
+    weighted = g.square() * w
+    return out | {"E": weighted.T @ X.square(), "e": weighted.sum(0)}
+
+
+def _path_norm(t: Views, reach: Tensor, n_blocks: int) -> Tensor:
+    """Return the norm with path weights, differentiably: every path counts once for each of its edges."""
+    size = {name: array.abs() for name, array in t.items()}
+    a = size["E"] @ reach + size["e"]
+    tape = [a]
+    for block in range(n_blocks):
+        h = size[f"V{block}"] @ a + size[f"b{block}"]
+        a = a + size[f"U{block}"] @ h
+        tape += [h, a]
+    g = size["A"].sum(0)
+    norm = g @ tape[-1]  # flow through the readout; every layer of edges below adds what flows through it
+    for block in reversed(range(n_blocks)):
+        z = g @ size[f"U{block}"]
+        norm = norm + 2.0 * (z @ tape[2 * block + 1])  # into and out of the neurons of the block
+        g = g + z @ size[f"V{block}"]
+    return norm + g @ (size["E"] @ reach + size["e"])
 
 
 def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:

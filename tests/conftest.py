@@ -1,0 +1,35 @@
+"""What the tests of the estimator share: a generator, a table with a known function, and a fit that takes no time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sklearn_htmc import ResNetNormRegressor
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def ramps(rng):
+    """Return a function that makes a table; only the first three features matter, and no linear function fits."""
+
+    def make(n_rows, n_features=4, noise=0.05):
+        X = rng.normal(size=(n_rows, n_features))
+        y = 3.0 + np.abs(X[:, 0]) + np.maximum(X[:, 1] + X[:, 2], 0.0) + noise * rng.normal(size=n_rows)
+        return X, y
+
+    return make
+
+
+@pytest.fixture
+def quick():
+    """Return a function that makes an estimator with a fixed seed and few passes."""
+
+    def make(**parameters):
+        return ResNetNormRegressor(**{"alpha": 0.003, "max_iter": 20, "random_state": 0} | parameters)
+
+    return make
