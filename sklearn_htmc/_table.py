@@ -180,7 +180,8 @@ def _merged(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
     distinct = rows[order][starts]
     total = total / total.max()  # no overflow in the sum
     heavy = total > 0  # what has underflowed next to the others has no weight
-    return distinct[heavy], total[heavy] / total.sum()
+    distinct, total = distinct[heavy], total[heavy]
+    return distinct, total / total.sum()
 
 
 def _as_bytes(rows: Floats) -> NDArray[np.void]:

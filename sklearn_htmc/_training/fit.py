@@ -28,6 +28,7 @@ from sklearn_htmc._training.surgery import shrink
 
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 _LAST_STEPS = 15  # Gauss-Newton steps at the budget
+_SECOND_ORDER_EDGES = 800  # above this a step costs more than it is worth
 _NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, relative to that of the residual
 
 
@@ -182,8 +183,7 @@ def _finish(
     strength = problems.strengths[problem]
     candidates = [architecture.compact(parameters.views, problem)]
     candidates[0] = _without_negligible(*candidates[0], rows)
-    if settings.max_edges is not None:
-        candidates[0] = _within_budget(*candidates[0], rows, strength, settings)
+    candidates[0] = _second_order(*candidates[0], rows, strength, settings)
     for arrays in _simple_candidates(architecture, rows, strength):
         if settings.max_edges is None or n_edges(arrays) <= settings.max_edges:
             candidates.append(_from_arrays(architecture, arrays))
@@ -244,15 +244,18 @@ def _without_negligible(
     return network, parameters
 
 
-def _within_budget(
+def _second_order(
     network: ResidualNetwork, parameters: Parameters, rows: Rows, strength: float, settings: Settings
 ) -> tuple[ResidualNetwork, Parameters]:
-    """Follow the path of the second-order phase down to the budget."""
-    problem = Problem(rows, strength, settings.weighting)
+    """Descend to a minimum, through ever smaller networks where there is a budget."""
+    problem = Problem.consistent(rows, strength, settings.weighting, network, parameters)
     point = problem.at(network, parameters)
-    for smaller in shrink(problem, point, settings.max_edges or 0):
-        point = smaller
-    return descend(problem, point.network, point.parameters, max_steps=_LAST_STEPS, tol=1e-6).compacted()
+    if settings.max_edges is not None:
+        for smaller in shrink(problem, point, settings.max_edges):
+            point = smaller
+    if point.n_edges > _SECOND_ORDER_EDGES:
+        return network, parameters
+    return descend(problem, point.network, point.parameters, max_steps=_LAST_STEPS, tol=1e-5).compacted()
 
 
 def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Arrays]:

@@ -1,9 +1,10 @@
 """Second-order phase: Levenberg-Marquardt on the active edges of one problem, in float64.
 
-Assumptions: the data term is a mean of squares and the network is compacted. What falls is the objective ``L +
-strength R`` itself, with the dependence of the weights of the norm on the parameters: with frozen weights every step
-gains by making the incoming edges of a neuron smaller and its outgoing ones larger, which changes nothing (theory,
-balance).
+Assumptions: the data term is a mean of squares and the network is compacted. With frozen weights every step would
+gain by making the incoming edges of a neuron smaller and its outgoing ones larger, which changes nothing (theory,
+balance). So what falls here is ``L + strength R`` with R as a function of the parameters. R counts a path once for
+every edge on it; dividing alpha by that number, ``kappa = t'grad R / R``, gives the strength at which the identity of
+a self-consistent point, ``alpha R = sum_p t_p E_P[r df/dt_p]``, holds.
 
 One step solves ``min_s g's + 1/2 s'(H + mu I)s`` within the orthant of the edges, where g is the gradient of the
 objective and H the Gauss-Newton matrix of the data term. Everything is scaled by the sensitivities: H has a unit
@@ -13,7 +14,7 @@ there and leaves. A step is taken only if the objective falls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from sklearn_htmc._training.residual import ResidualNetwork
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
 _MATRIX_ROWS = 4_000  # the matrix is a metric: that many rows are enough for it
 _DAMPING = (1e-2, 1e-8, 1e8)  # first, least and largest
+_LEAST = 0.1  # of the mean importance
 _SOLVES = 4  # rounds of stopping edges at zero in one step
 _TRIES = 10  # dampings of one step
 
@@ -69,6 +71,21 @@ class Problem:
     strength: float
     weighting: str
 
+    @classmethod
+    def consistent(
+        cls, rows: Rows, alpha: float, weighting: str, network: ResidualNetwork, parameters: Parameters
+    ) -> Problem:
+        """Return the problem whose minimisers obey the identity of self-consistent points; see the module."""
+        flat = parameters.flat.detach().clone().requires_grad_(True)
+        _, norm = network.output_and_norm(parameters.with_flat(flat).views, rows.X, rows.weights, weighting)
+        (slope,) = torch.autograd.grad(norm, flat)
+        kappa = float(slope @ parameters.flat) / max(float(norm.detach()), 1e-300)
+        return cls(rows, alpha / max(1.0, kappa), weighting)
+
+    def at_least(self, strength: float) -> Problem:
+        """Return the problem with a strength that is not below some value."""
+        return replace(self, strength=max(self.strength, strength))
+
     def objective(self, network: ResidualNetwork, parameters: Parameters) -> float:
         """Return ``L + strength R``."""
         with torch.no_grad():
@@ -105,11 +122,11 @@ class Quadratic:
     active : Tensor of shape (n_parameters,)
         Which parameters take part: the nonzero ones with an effect, and the free constant.
     scale : Tensor of shape (n_active,)
-        ``1 / omega``.
+        ``1 / omega``, less for edges of little importance.
     u, slope : Tensor of shape (n_active,)
         Variables and gradient of the objective.
     H : Tensor of shape (n_active, n_active)
-        Gauss-Newton matrix of the data term; unit diagonal.
+        Gauss-Newton matrix of the data term; its diagonal is one, less for edges of little importance.
     penalised : Tensor of shape (n_active,)
         All but the free constant.
     """
@@ -129,8 +146,11 @@ class Quadratic:
         pays = omega.with_flat(torch.ones_like(omega.flat))
         pays.views["c"].zero_()
         free = pays.flat == 0
-        active = ((point.parameters.flat != 0) | free) & (omega.flat > 1e-9 * omega.flat.max())
-        scale = 1.0 / omega.flat[active]
+        t = point.parameters.flat
+        active = ((t != 0) | free) & (omega.flat > 0)
+        # An edge with a tiny sensitivity may hold a neuron shut: its step is damped as if it had some importance.
+        least = _LEAST * float((omega.flat * t.abs())[~free].sum()) / max(1, point.n_edges)
+        scale = 1.0 / torch.where(free, 1.0, omega.flat.maximum(least / t.abs()))[active]
         H = gauss_newton_matrix(point.network, point.parameters, metric, active) * scale[:, None] * scale
         return cls(
             active, scale, point.parameters.flat[active] / scale, point.gradient[active] * scale, H, ~free[active]

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from sklearn_htmc._training.gauss_newton import Point, Problem, Quadratic, descend
 
-_ROUND = 0.12  # share of the edges that go in one round
+_ROUND = 0.08  # share of the edges that go in one round
 _RIDGE = 1e-4  # added to the unit diagonal of H before it is inverted
-_STEPS = 4  # Gauss-Newton steps between two rounds
+_STEPS = 6  # Gauss-Newton steps between two rounds
+_PRICE = 0.02  # divided by the number of edges: the least strength at a size, against small networks with huge weights
 _EXPLOSION = 1.5  # times the objective that a removal may lead to, before the steps that repair it
 
 
@@ -43,6 +44,7 @@ def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
         n_edges = point.n_edges
         n_removed = min(max(1, int(_ROUND * n_edges)), n_edges - budget)
         smaller = _without(problem, point, n_removed)
+        problem = problem.at_least(_PRICE / (n_edges - n_removed))
         point = descend(problem, smaller.network, smaller.parameters, max_steps=_STEPS, tol=1e-5)
         yield point
 

@@ -1,0 +1,239 @@
+"""The picture in doc/architecture.md, enforced: who imports whom, what is where, and how large it may get."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import sklearn_htmc
+
+PACKAGE = Path(sklearn_htmc.__file__).parent
+PICTURE = Path(__file__).parents[1] / "doc" / "architecture.md"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer may import; deferred imports are those inside functions and for type checking."""
+
+    own: set[str] = field(default_factory=set)
+    deferred: set[str] = field(default_factory=set)
+    outside: set[str] = field(default_factory=set)
+    deferred_outside: set[str] = field(default_factory=set)
+
+
+LAYERS = {
+    "_network": Layer(outside={"numpy", "scipy"}),
+    "_table": Layer({"_network"}, outside={"numpy"}),
+    "_training": Layer(
+        {"_network", "_training"}, outside={"numpy", "scipy", "sklearn", "torch", "joblib", "threadpoolctl"}
+    ),
+    "_base": Layer({"_network", "_table"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
+    "_resnet_norm": Layer({"_base", "_network"}, {"_training"}, {"numpy", "sklearn"}),
+    "__init__": Layer({"_resnet_norm"}),
+}
+
+# Inside _training: who must not know of whom, not even through others.
+STRANGERS = {
+    "penalties": {"objective", "residual", "proximal_adam", "batches"},
+    "objective": {"penalties", "proximal_adam", "first_order", "gauss_newton"},
+    "residual": {"objective", "penalties", "batches"},
+    "certificate": {"proximal_adam", "first_order", "gauss_newton", "surgery", "fit"},
+    "first_order": {"certificate", "fit"},
+    "gauss_newton": {"certificate", "fit"},
+}
+
+
+def modules():
+    """Return the path of every module of the package by its dotted name without that of the package."""
+    paths = {path.relative_to(PACKAGE).with_suffix(""): path for path in PACKAGE.rglob("*.py")}
+    return {".".join(name.parts): path for name, path in sorted(paths.items())}
+
+
+def imports(tree):
+    """Yield (absolute name of the imported module, whether the import is deferred)."""
+
+    def visit(node, deferred):
+        for child in ast.iter_child_nodes(node):
+            later = deferred or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                later = True
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, later) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                # "from package import module" and "from package.module import name" both name a module.
+                yield (
+                    (child.module or "", later)
+                    if child.level == 0
+                    else (f"{'.' * child.level}{child.module or ''}", later)
+                )
+            else:
+                yield from visit(child, later)
+
+    return visit(tree, False)
+
+
+def absolute(name, module):
+    """Resolve a relative import."""
+    level = len(name) - len(name.lstrip("."))
+    if not level:
+        return name
+    folder = ["sklearn_htmc", *module.split(".")][:-level]
+    return ".".join([*folder, name.lstrip(".")]).rstrip(".")
+
+
+def edges():
+    """Yield (module, imported module, whether deferred), names as Python spells them."""
+    for module, path in modules().items():
+        for name, deferred in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            yield module, absolute(name, module), deferred
+
+
+def own_name(name):
+    """Return the name inside the package, or None for a module from outside."""
+    return name.partition("sklearn_htmc.")[2] if name.startswith("sklearn_htmc.") else None
+
+
+def functions(tree):
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def code_lines(node, text):
+    """Count the lines of a piece of code that are neither blank nor docstring."""
+    last = getattr(node, "end_lineno", None) or len(text)
+    lines = {n for n in range(getattr(node, "lineno", 1), last + 1) if text[n - 1].strip()}
+    for part in ast.walk(node):
+        documented = isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(part)
+        if documented:
+            lines -= set(range(part.body[0].lineno, part.body[0].end_lineno + 1))
+    return len(lines)
+
+
+def trees():
+    for module, path in modules().items():
+        text = path.read_text(encoding="utf-8")
+        yield module, ast.parse(text), text.splitlines()
+
+
+def test_every_module_belongs_to_a_layer():
+    assert {name.partition(".")[0] for name in modules()} == set(LAYERS)
+
+
+def test_imports_follow_the_arrows():
+    wrong = []
+    for module, name, deferred in edges():
+        layer, own = LAYERS[module.partition(".")[0]], own_name(name)
+        top = name.partition(".")[0]
+        if own is not None:
+            allowed = own.partition(".")[0] in layer.own | (layer.deferred if deferred else set())
+        else:
+            allowed = top in sys.stdlib_module_names
+            allowed |= top in layer.outside | (layer.deferred_outside if deferred else set())
+        if not allowed:
+            wrong.append(f"{module} imports {name}{' in a function' if deferred else ''}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_imports_have_no_cycle():
+    graph = {module: set() for module in modules()}
+    for module, name, _ in edges():
+        if own_name(name) in graph:
+            graph[module].add(own_name(name))
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert order.index("_network") < order.index("_training.fit") < order.index("_base")
+
+
+def test_training_modules_do_not_know_their_strangers():
+    known = {module: set() for module in modules()}
+    for module, name, _ in edges():
+        if own_name(name) in known:
+            known[module].add(own_name(name))
+    for _ in known:
+        for names in known.values():
+            names |= set().union(*(known[name] for name in names))
+    for module, strangers in STRANGERS.items():
+        met = {f"_training.{stranger}" for stranger in strangers} & known[f"_training.{module}"]
+        assert not met, f"{module} imports {met}, perhaps through others"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import torch.nn", [("torch.nn", False)]),
+        ("from sklearn_htmc import _base", [("sklearn_htmc", False)]),
+        ("from ._network import Block", [("._network", False)]),
+        ("class A:\n    def f(self):\n        import torch", [("torch", True)]),
+        ("if TYPE_CHECKING:\n    import torch\nelse:\n    import numpy", [("torch", True), ("numpy", True)]),
+        ("try:\n    import torch\nexcept ImportError:\n    pass", [("torch", False)]),
+    ],
+)
+def test_the_walk_sees_imports_everywhere(code, expected):
+    assert list(imports(ast.parse(code))) == expected
+
+
+def test_relative_imports_are_resolved():
+    assert absolute("._network", "_base") == "sklearn_htmc._network"
+    assert absolute(".fit", "_training.certificate") == "sklearn_htmc._training.fit"
+    assert absolute(".._network", "_training.fit") == "sklearn_htmc._network"
+
+
+def test_the_package_itself_is_not_imported_by_its_modules():
+    """That would be a cycle which the arrows cannot show."""
+    assert not [module for module, name, _ in edges() if name == "sklearn_htmc"]
+
+
+def test_nothing_prints_and_nothing_is_validated_by_assert():
+    found = []
+    for module, tree, _ in trees():
+        for node in ast.walk(tree):
+            printing = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            if printing or isinstance(node, ast.Assert):
+                found.append(f"{module}:{node.lineno}")
+    assert not found
+
+
+def test_modules_have_at_most_400_lines_of_code():
+    sizes = {module: code_lines(tree, text) for module, tree, text in trees()}
+    assert not {module: size for module, size in sizes.items() if size > 400}
+    assert sizes["_network"] > 50  # the count counts
+
+
+def test_functions_have_at_most_60_lines_of_code():
+    sizes = {
+        f"{module}.{node.name}": code_lines(node, text) for module, tree, text in trees() for node in functions(tree)
+    }
+    assert not {name: size for name, size in sizes.items() if size > 60}
+
+
+def test_there_is_no_module_for_odds_and_ends():
+    assert not {name.rpartition(".")[2].strip("_") for name in modules()} & {
+        "utils",
+        "util",
+        "common",
+        "helpers",
+        "misc",
+    }
+
+
+def test_every_name_that_is_promised_is_there():
+    assert sorted(sklearn_htmc.__all__) == ["ResNetNormRegressor", "__version__"]
+    assert all(hasattr(sklearn_htmc, name) for name in sklearn_htmc.__all__)
+
+
+def test_the_picture_in_the_documentation_shows_every_file():
+    text = PICTURE.read_text(encoding="utf-8")
+    tree = text[text.index("    sklearn_htmc/") : text.index("    tests/")]
+    shown = set(re.findall(r"(\w+)\.py", tree))
+    assert shown == {name.rpartition(".")[2] for name in modules()}
+
+
+def test_the_table_in_the_documentation_names_every_layer():
+    text = PICTURE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*?) \|", text, flags=re.MULTILINE)
+    for layer in LAYERS:
+        assert any(f"`{layer}`" in row for row in rows), layer

@@ -1,0 +1,374 @@
+"""ResNetNormRegressor: what every parameter does and what every attribute says."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_htmc import ResNetNormRegressor
+from sklearn_htmc._base import automatic_strengths
+
+pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"alpha": 0.1},
+        {"n_blocks": 1},
+        {"width": 8},
+        {"n_neurons": 16},
+        {"weighting": "path"},
+        {"max_edges": 30},
+        {"max_iter": 10},
+        {"batch_size": 32},
+        {"early_stopping": True},
+        {"random_state": 1},
+    ],
+    ids=lambda parameters: next(iter(parameters)),
+)
+def test_changing_a_parameter_changes_the_fit(ramps, quick, parameters):
+    X, y = ramps(200)
+    plain, changed = quick().fit(X, y), quick(**parameters).fit(X, y)
+    assert np.abs(plain.predict(X) - changed.predict(X)).max() > 1e-3
+
+
+@pytest.mark.parametrize("parameters", [{"validation_fraction": 0.3}, {"n_iter_no_change": 1}], ids=str)
+def test_changing_a_parameter_of_early_stopping_changes_the_fit(ramps, quick, parameters):
+    X, y = ramps(200, noise=1.0)
+    plain = quick(early_stopping=True, max_iter=60).fit(X, y)
+    changed = quick(early_stopping=True, max_iter=60, **parameters).fit(X, y)
+    assert np.abs(plain.predict(X) - changed.predict(X)).max() > 1e-3
+
+
+def test_larger_alpha_gives_fewer_edges_a_smaller_norm_and_a_worse_fit(ramps, quick):
+    X, y = ramps(200)
+    fits = [quick(alpha=alpha, max_iter=60).fit(X, y) for alpha in (1e-3, 1e-2, 1e-1, 1.0)]
+    for attribute in ("n_edges_", "n_neurons_", "resnet_norm_"):
+        values = [getattr(model, attribute) for model in fits]
+        assert values == sorted(values, reverse=True), attribute
+    scores = [model.score(X, y) for model in fits]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 0.95
+    assert fits[-1].n_edges_ == 0
+
+
+@pytest.mark.parametrize("budget", [1, 3, 10, 30, 100])
+def test_budget_of_edges_is_met(ramps, quick, budget):
+    X, y = ramps(150)
+    model = quick(max_edges=budget, n_neurons=16, width=8).fit(X, y)
+    assert model.n_edges_ <= budget
+    matrices = [m for b in model.network_.blocks for m in (b.inner, b.outer, b.skip) if m is not None]
+    written = sum(m.count_nonzero() for m in matrices)
+    written += sum(np.count_nonzero(block.bias) for block in model.network_.blocks)
+    assert written <= budget
+    if budget >= 30:
+        assert model.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"early_stopping": True}, {"alpha": "auto"}, {"weighting": "path"}, {"max_iter": 1}, {"max_iter": 5}],
+    ids=str,
+)
+def test_budget_of_edges_is_met_with_other_parameters(ramps, quick, parameters):
+    X, y = ramps(150)
+    model = quick(max_edges=20, n_neurons=16, width=8, **parameters).fit(X, y)
+    assert 0 < model.n_edges_ <= 20
+
+
+def test_budget_that_is_not_needed_changes_nothing_much(ramps, quick):
+    X, y = ramps(150)
+    model = quick(max_edges=10_000, n_neurons=8, width=4).fit(X, y)
+    assert_allclose(model.score(X, y), quick(n_neurons=8, width=4).fit(X, y).score(X, y), atol=0.03)
+
+
+def test_network_is_at_most_as_large_as_its_parameters_allow(ramps, quick):
+    X, y = ramps(100)
+    model = quick(alpha=1e-5, n_blocks=3, width=5, n_neurons=7).fit(X, y)
+    assert len(model.network_.blocks) == 3 + 2
+    for block in model.network_.blocks[1:-1]:
+        assert block.offset.size <= 5
+        assert block.n_neurons <= 7
+    assert model.n_neurons_ == model.network_.n_neurons <= 21
+
+
+def test_max_iter_limits_the_passes(ramps, quick):
+    X, y = ramps(100)
+    for max_iter in (1, 7):
+        model = quick(max_iter=max_iter).fit(X, y)
+        assert model.n_iter_ == len(model.loss_curve_) == max_iter
+
+
+def test_a_batch_of_all_rows_is_the_largest(ramps, quick):
+    X, y = ramps(100)
+    all_rows = quick(batch_size=100).fit(X, y).predict(X)
+    for batch_size in (101, 10**9, "auto"):
+        assert_array_equal(quick(batch_size=batch_size).fit(X, y).predict(X), all_rows)
+
+
+def test_tol_decides_who_is_warned_and_nothing_else(ramps, quick, recwarn):
+    X, y = ramps(80)
+    patient = quick(tol=1e9).fit(X, y)
+    assert len(recwarn) == 0
+    with pytest.warns(ConvergenceWarning, match="stationarity_ is"):
+        strict = quick(tol=0.0).fit(X, y)
+    assert_array_equal(strict.predict(X), patient.predict(X))
+    assert strict.stationarity_ == patient.stationarity_ > 0
+
+
+def test_early_stopping_stops_when_nothing_gets_better(rng, quick):
+    X, y = rng.normal(size=(150, 4)), rng.normal(size=150)
+    early = quick(early_stopping=True, max_iter=200, n_iter_no_change=15).fit(X, y)
+    full = quick(max_iter=200).fit(X, y)
+    assert early.n_iter_ < full.n_iter_ == 200
+    assert np.isfinite(early.predict(X)).all()
+    X_new, y_new = rng.normal(size=(500, 4)), rng.normal(size=500)
+    assert early.score(X_new, y_new) > full.score(X_new, y_new)
+
+
+def test_more_patience_means_more_passes(ramps, quick):
+    X, y = ramps(150, noise=1.0)
+    fits = [quick(early_stopping=True, max_iter=150, n_iter_no_change=n).fit(X, y).n_iter_ for n in (5, 30, 1000)]
+    assert fits == sorted(fits)
+    assert fits[0] < fits[-1] == 150
+
+
+def test_extrapolation_matters_outside_the_range_only(ramps, quick):
+    X, y = ramps(100)
+    clip, linear = (quick(extrapolation=how).fit(X, y) for how in ("clip", "linear"))
+    assert_array_equal(clip.predict(X), linear.predict(X))
+    assert_array_equal(clip.predict(10 * X), clip.predict(np.clip(10 * X, X.min(axis=0), X.max(axis=0))))
+    far = 1e4 * X[:1]
+    assert np.abs(clip.predict(far)) < 20
+    near, middle, away = (linear.predict(factor * far)[0] for factor in (1, 2, 3))
+    assert away - middle == pytest.approx(middle - near, rel=1e-6)  # affine on a ray far out
+    assert abs(near) > 100
+
+
+def test_warm_start_starts_where_the_last_fit_ended(ramps, quick):
+    X, y = ramps(150)
+    model = quick(warm_start=True).fit(X, y)
+    cold, ended = model.loss_curve_[0], model.loss_curve_[-1]
+    model.fit(X, y)
+    assert model.loss_curve_[0] < ended + 0.3 * (cold - ended)
+    assert model.score(X, y) > 0.9
+
+
+def test_without_warm_start_the_last_fit_is_forgotten(ramps, quick):
+    X, y = ramps(100)
+    model = quick().fit(3 * X, -y)
+    assert_array_equal(model.fit(X, y).predict(X), quick().fit(X, y).predict(X))
+
+
+def test_warm_start_from_a_network_that_has_no_room_is_a_cold_start(ramps, quick):
+    X, y = ramps(100)
+    for parameters in ({"n_blocks": 1}, {"width": 2}, {"n_neurons": 2}):
+        model = quick(warm_start=True).fit(X, y).set_params(**parameters).fit(X, y)
+        assert_array_equal(model.predict(X), quick(**parameters).fit(X, y).predict(X))
+    model = quick(warm_start=True).fit(X, y).fit(X[:, :3], y)
+    assert_array_equal(model.predict(X[:, :3]), quick().fit(X[:, :3], y).predict(X[:, :3]))
+
+
+def test_warm_start_from_another_scale_and_a_constant_works(ramps, quick):
+    X, y = ramps(150)
+    model = quick(warm_start=True, max_iter=40).fit(X[:20], np.ones(20))
+    assert model.n_edges_ == 0
+    assert model.fit(X, 1e6 * y).score(X, 1e6 * y) > 0.9
+    assert model.fit(X, y).score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "auto"])
+def test_device_is_reported(ramps, quick, device):
+    X, y = ramps(60)
+    assert quick(device=device).fit(X, y).device_ == "cpu"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("alpha", [0.003, "auto"])
+def test_cuda_fits_as_well_as_the_cpu(ramps, quick, alpha):
+    X, y = ramps(400)
+    cpu, cuda = (quick(alpha=alpha, max_iter=100, device=device).fit(X, y) for device in ("cpu", "cuda"))
+    assert cuda.device_.startswith("cuda")
+    assert cuda.score(X, y) == pytest.approx(cpu.score(X, y), abs=0.02)
+    again = quick(alpha=alpha, max_iter=100, device="cuda").fit(X, y)
+    assert again.score(X, y) == pytest.approx(cuda.score(X, y), abs=0.02)
+
+
+@pytest.mark.parametrize("alpha", [0.003, "auto"])
+def test_verbose_shows_a_bar_on_stderr(ramps, quick, capsys, alpha):
+    X, y = ramps(80)
+    quick(alpha=alpha).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+    quick(alpha=alpha, verbose=1).fit(X, y)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for word in ("pass", "loss=", "edges=", "stationarity="):
+        assert word in shown.err
+
+
+# alpha="auto"
+
+
+def test_automatic_alpha_is_one_of_the_strengths_and_fits(ramps, quick):
+    X, y = ramps(150)
+    model = quick(alpha="auto", max_iter=40).fit(X, y)
+    assert model.alpha_ in automatic_strengths(150)
+    assert model.score(*ramps(300)) > 0.9
+
+
+def test_more_noise_gets_a_larger_alpha(ramps, quick):
+    clean, noisy = (quick(alpha="auto", max_iter=60).fit(*ramps(150, noise=noise)) for noise in (0.01, 3.0))
+    assert noisy.alpha_ > clean.alpha_
+    assert noisy.n_edges_ < clean.n_edges_
+
+
+def test_a_given_alpha_is_used_as_it_is(ramps, quick):
+    assert quick(alpha=0.0123).fit(*ramps(60)).alpha_ == 0.0123
+
+
+def test_above_ten_thousand_rows_one_hold_out_judges(ramps, quick):
+    X, y = ramps(10_500)
+    model = quick(alpha="auto", max_iter=2, n_neurons=8, width=4).fit(X, y)
+    assert model.alpha_ in automatic_strengths(10_500)
+    assert model.score(X, y) > 0.8
+
+
+# Attributes
+
+
+def test_documented_attributes_are_those_of_a_fit(ramps, quick):
+    X, y = ramps(60)
+    model = quick().fit(pd.DataFrame(X, columns=list("abcd")), y)
+    section = ResNetNormRegressor.__doc__.split("Attributes\n")[1].split("See Also")[0]
+    documented = set(re.findall(r"^    (\w+) : ", section, flags=re.MULTILINE))
+    present = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
+    assert documented == present
+
+
+def test_objective_is_the_data_term_plus_alpha_times_the_norm(ramps, quick):
+    X, y = ramps(100)
+    weights = np.linspace(0.0, 2.0, 100)
+    model = quick().fit(X, y, weights)
+    mean = np.average(y, weights=weights)
+    variance = np.average((y - mean) ** 2, weights=weights)
+    loss = 0.5 * np.average((model.predict(X) - y) ** 2, weights=weights) / variance
+    assert model.objective_ == pytest.approx(loss + model.alpha_ * model.resnet_norm_, rel=1e-9)
+    assert model.resnet_norm_ > 0.5
+
+
+def test_loss_curve_falls(ramps, quick):
+    curve = quick().fit(*ramps(100)).loss_curve_
+    assert all(type(loss) is float for loss in curve)
+    assert curve[-1] < 0.1 * curve[0]
+
+
+def test_predict_is_a_call_of_the_network(ramps, quick):
+    X, y = ramps(100)
+    model = quick().fit(X, y)
+    assert_array_equal(model.predict(2 * X), model.network_(2 * X)[:, 0])
+    assert_array_equal(model.network_.input_range, [X.min(axis=0), X.max(axis=0)])
+
+
+def test_feature_importances_are_shares_and_tell_who_matters(ramps, quick):
+    X, y = ramps(200, n_features=8)
+    shares = quick(alpha=0.01, max_iter=100).fit(X, y).feature_importances_
+    assert shares.shape == (8,)
+    assert shares.sum() == pytest.approx(1.0)
+    assert (shares >= 0).all()
+    assert shares[:3].sum() > 0.9
+    assert shares[:3].min() > shares[3:].max()
+
+
+# partial_fit
+
+
+def chunks(X, y, size):
+    return [(X[start : start + size], y[start : start + size]) for start in range(0, len(X), size)]
+
+
+@pytest.mark.parametrize("alpha", [0.003, "auto"])
+def test_partial_fit_learns_from_chunks(ramps, quick, alpha):
+    parts, (X, y) = chunks(*ramps(2000), 200), ramps(500)
+    model, scores = quick(alpha=alpha), []
+    for _ in range(3):
+        for part in parts:
+            assert model.partial_fit(*part) is model
+        scores.append(model.score(X, y))
+    assert scores == sorted(scores)
+    assert scores[0] > 0.6
+    assert scores[-1] > 0.95
+    assert model.alpha_ == (0.001 if alpha == "auto" else alpha)
+
+
+def test_partial_fit_goes_on_from_a_fit(ramps, quick):
+    X, y = ramps(1000)
+    model = quick(max_iter=40).fit(X[:200], y[:200])
+    before = model.score(X, y)
+    predicted = model.predict(X)
+    for part in chunks(X[200:], y[200:], 200):
+        model.partial_fit(*part)
+        assert model.score(X, y) > before - 0.1
+    assert not np.array_equal(model.predict(X), predicted)
+    fresh = quick().partial_fit(X[200:400], y[200:400])
+    assert fresh.score(X, y) < before - 0.1  # what would be left if it started anew
+
+
+def test_partial_fit_keeps_automatic_alpha(ramps, quick):
+    X, y = ramps(150)
+    model = quick(alpha="auto").fit(X, y)
+    chosen = model.alpha_
+    assert model.partial_fit(X, y).alpha_ == chosen != 0.001
+
+
+def test_partial_fit_covers_the_range_of_all_rows(ramps, quick):
+    X, y = ramps(100)
+    model = quick().partial_fit(X, y).partial_fit(2 * X, y)
+    assert_array_equal(model.network_.input_range, [2 * X.min(axis=0), 2 * X.max(axis=0)])
+
+
+def test_partial_fit_heeds_weights(rng, ramps, quick):
+    X, y = ramps(100)
+    weights = rng.integers(0, 3, 100)
+    weighted = quick().partial_fit(X, y, weights)
+    repeated = quick().partial_fit(np.repeat(X, weights, axis=0), np.repeat(y, weights))
+    assert_array_equal(weighted.predict(X), repeated.predict(X))
+
+
+def test_partial_fit_learns_several_outputs(ramps, quick):
+    X, y = ramps(400)
+    Y, model = np.column_stack([y, np.abs(X[:, 3])]), quick(alpha=0.001)
+    for _ in range(15):
+        model.partial_fit(X, Y)
+    assert model.score(X, Y) > 0.8
+
+
+def test_fit_after_partial_fit_is_a_fit(ramps, quick):
+    X, y = ramps(100)
+    model = quick().partial_fit(3 * X, -y)
+    assert_array_equal(model.fit(X, y).predict(X), quick().fit(X, y).predict(X))
+
+
+# circuit_size_bound
+
+
+def test_circuit_size_bound_is_the_square_of_norm_over_epsilon_up_to_the_edges(ramps, quick):
+    model = quick(alpha=0.01, max_iter=60).fit(*ramps(100))
+    R, n_edges = model.resnet_norm_, model.n_edges_
+    for epsilon in (2.0, 1.0, np.float32(0.5)):
+        assert model.circuit_size_bound(epsilon) == min(n_edges, int(np.ceil((R / epsilon) ** 2)))
+    assert model.circuit_size_bound(R) == 1
+    bounds = [model.circuit_size_bound(epsilon) for epsilon in (1e-300, 1e-5, 0.1, 1, 10, 1e300, np.inf)]
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[0] == n_edges
+    assert all(type(bound) is int for bound in bounds)
