@@ -122,7 +122,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
     def _settings(self, n_rows: int) -> Settings:
         raise NotImplementedError
 
-    def _set_own_attributes(self, path: RegularizationPath) -> None:
+    def _set_own_attributes(self, path: RegularizationPath, table: Table) -> None:
         raise NotImplementedError
 
     # Fitting.
@@ -216,7 +216,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
     def _fit_table(self, table: Table, device: str) -> None:
         device = _worthwhile_device(device, len(table.X))
         random_state = check_random_state(self.random_state)
-        initial = self._initial_network(table) if self.warm_start else None
+        initial = self._initial_network(table) if self.warm_start and self._beats_the_mean(table) else None
         with _Progress(self.verbose) as progress:
             alpha = self._chosen_alpha(table, device, random_state, progress)
             problems, settings = self._one_problem(table, alpha, random_state)
@@ -232,13 +232,20 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
                 stacklevel=3,  # the line that calls fit
             )
 
-    def _initial_network(self, table: Table) -> dict[str, Floats] | None:
-        """Return the fitted network in the units of a new table, or None where there is none that fits it."""
+    def _beats_the_mean(self, table: Table) -> bool:
+        """Return whether there is a fitted network that is nearer to new rows than their mean."""
         network = getattr(self, "network_", None)
-        if network is None or (network.n_features, network.n_outputs) != (
-            table.X.shape[1],
-            table.y.shape[1],
-        ):
+        if network is None or (network.n_features, network.n_outputs) != (table.X.shape[1], table.y.shape[1]):
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            raw = table.features.inverse().forward(table.X)
+            error = table.targets.forward(network(raw)) - table.y
+            return bool(table.weights @ (error**2).sum(axis=1) < 1.0)
+
+    def _initial_network(self, table: Table) -> dict[str, Floats] | None:
+        """Return the fitted network in the units of a new table of its shape, or None where there is none with room."""
+        network = getattr(self, "network_", None)
+        if network is None:
             return None
         from sklearn_htmc._training.residual import arrays_of_network
 
@@ -373,14 +380,12 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         self.alpha_ = alpha
         self._set_fitted(table, path, device)
 
+    def _in_raw_units(self, network: SparseNetwork, table: Table) -> SparseNetwork:
+        clip = self.extrapolation == "clip"
+        return in_units(network, table.features, table.targets, input_range=table.input_range, clip=clip)
+
     def _set_fitted(self, table: Table, path: RegularizationPath, device: str) -> None:
-        self.network_ = in_units(
-            path.networks[0],
-            table.features,
-            table.targets,
-            input_range=table.input_range,
-            clip=self.extrapolation == "clip",
-        )
+        self.network_ = self._in_raw_units(path.networks[0], table)
         self.n_edges_ = int(path.n_edges[0])
         self.n_neurons_ = self.network_.n_neurons
         self.objective_ = float(path.objective[0])
@@ -391,7 +396,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         self.feature_importances_ = path.feature_norms[0] / (total if total > 0 else 1.0)
         self.device_ = device
         self._scalings = (table.features, table.targets)
-        self._set_own_attributes(path)
+        self._set_own_attributes(path, table)
 
     # Using the fit.
 

@@ -202,6 +202,49 @@ class SparseNetwork:
 
 
 @dataclass(frozen=True, eq=False)
+class SizePath:
+    """The networks that one fit went through on its way to a budget, from small to large: the larger, the better
+    fitted.
+
+    Attributes
+    ----------
+    networks : tuple of SparseNetwork
+        The functions.
+    n_edges : ndarray of shape (n_sizes,)
+        Their nonzero parameters, rising.
+    loss : ndarray of shape (n_sizes,)
+        Half the mean squared error on the training rows in standardised units, falling.
+    validation_loss : ndarray of shape (n_sizes,)
+        The same on the held-out rows; NaN where there are none.
+    """
+
+    networks: tuple[SparseNetwork, ...]
+    n_edges: NDArray[np.int64]
+    loss: Floats
+    validation_loss: Floats
+
+    def within(self, max_edges: int) -> SparseNetwork:
+        """Return the best network with at most that many edges.
+
+        Parameters
+        ----------
+        max_edges : int
+            Number of edges allowed.
+
+        Raises
+        ------
+        ValueError
+            If every network of the path is larger.
+        """
+        chosen = np.flatnonzero(self.n_edges <= max_edges)
+        if not chosen.size:
+            raise ValueError(
+                f"max_edges must be at least {self.n_edges.min()}, the smallest size on the path, got {max_edges}."
+            )
+        return self.networks[int(chosen[-1])]
+
+
+@dataclass(frozen=True, eq=False)
 class RegularizationPath:
     """What a batch of fits ended with; entry ``i`` of everything belongs to problem ``i``.
 
@@ -223,6 +266,8 @@ class RegularizationPath:
         Mean data term of every pass of the first-order phase.
     feature_norms : ndarray of shape (n_problems, n_features)
         Part of the norm on the edges that leave each feature.
+    sizes : tuple of SizePath or None
+        The way of each problem to its budget.
     """
 
     strengths: Floats
@@ -235,6 +280,7 @@ class RegularizationPath:
     validation_loss: Floats
     loss_curves: tuple[Floats, ...]
     feature_norms: Floats
+    sizes: tuple[SizePath | None, ...] = ()
 
 
 def _fast_transpose(matrix: csr_array) -> Any:

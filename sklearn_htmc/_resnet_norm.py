@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._base import NetworkRegressor, automatic_batch
 from sklearn_htmc._network import RegularizationPath
+from sklearn_htmc._table import Table
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Settings
@@ -56,8 +58,9 @@ class ResNetNormRegressor(NetworkRegressor):
         Budget: the fit removes edges until it is met.
     max_iter : int, default=300
         Passes over the rows in the first-order phase.
-    tol : float, default=1e-4
-        A fit whose `stationarity_` ends above it warns.
+    tol : float, default=0.05
+        A fit whose `stationarity_` ends above it warns. Fits of networks end at the order of alpha; see the page on
+        theory for why a value far below alpha is out of reach for them.
     batch_size : int or "auto", default="auto"
         Rows of a gradient step; "auto" takes 128 (all rows where they are fewer), 256 above 10,000 rows.
     early_stopping : bool, default=False
@@ -92,6 +95,10 @@ class ResNetNormRegressor(NetworkRegressor):
         ReLU neurons left.
     resnet_norm_ : float
         The norm R, in standardised units.
+    path_ : SizePath
+        Only with `max_edges`: the networks on the way down to the budget, with their numbers of edges, training
+        losses and (with `early_stopping`) validation losses; ``path_.within(100)`` is the best one with at most 100
+        edges.
     objective_ : float
         Data term plus alpha times the norm, in standardised units.
     stationarity_ : float
@@ -157,7 +164,7 @@ class ResNetNormRegressor(NetworkRegressor):
         weighting: str = "sensitivity",
         max_edges: int | None = None,
         max_iter: int = 300,
-        tol: float = 1e-4,
+        tol: float = 0.05,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -201,8 +208,12 @@ class ResNetNormRegressor(NetworkRegressor):
             max_edges=self.max_edges,
         )
 
-    def _set_own_attributes(self, path: RegularizationPath) -> None:
+    def _set_own_attributes(self, path: RegularizationPath, table: Table) -> None:
         self.resnet_norm_ = float(path.norm[0])
+        self.__dict__.pop("path_", None)
+        if self.max_edges is not None and path.sizes and path.sizes[0] is not None:
+            sizes = path.sizes[0]
+            self.path_ = replace(sizes, networks=tuple(self._in_raw_units(n, table) for n in sizes.networks))
 
     def circuit_size_bound(self, epsilon: float) -> int:
         """Bound the edges that are enough for an accuracy: ``min(n_edges_, ceil((R / epsilon)^2))``.

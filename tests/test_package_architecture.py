@@ -34,7 +34,7 @@ LAYERS = {
         {"_network", "_training"}, outside={"numpy", "scipy", "sklearn", "torch", "joblib", "threadpoolctl"}
     ),
     "_base": Layer({"_network", "_table"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
-    "_resnet_norm": Layer({"_base", "_network"}, {"_training"}, {"numpy", "sklearn"}),
+    "_resnet_norm": Layer({"_base", "_network", "_table"}, {"_training"}, {"numpy", "sklearn"}),
     "__init__": Layer({"_resnet_norm"}),
 }
 

@@ -86,6 +86,24 @@ def test_budget_of_edges_is_met_with_other_parameters(ramps, quick, parameters):
     assert 0 < model.n_edges_ <= 20
 
 
+def test_path_shows_the_networks_on_the_way_to_the_budget(ramps, quick):
+    X, y = ramps(150)
+    model = quick(max_edges=15, n_neurons=16, width=8).fit(X, y)
+    path = model.path_
+    assert len(path.networks) == len(path.n_edges) == len(path.loss) > 3
+    assert (np.diff(path.n_edges) > 0).all()
+    assert (np.diff(path.loss) < 0).all()
+    assert np.isnan(path.validation_loss).all()
+    for network, loss in zip(path.networks, path.loss, strict=True):
+        assert 0.5 * np.mean((network(X)[:, 0] - y) ** 2) / y.var() == pytest.approx(loss, rel=1e-6)
+    for budget in (int(path.n_edges[0]), 40, 10**6):
+        fitting = path.n_edges <= budget
+        assert path.within(budget) is path.networks[np.flatnonzero(fitting)[-1]]
+    with pytest.raises(ValueError, match=f"max_edges must be at least {path.n_edges[0]}, .* got {path.n_edges[0] - 1}"):
+        path.within(int(path.n_edges[0]) - 1)
+    assert not hasattr(model.set_params(max_edges=None).fit(X, y), "path_")
+
+
 def test_budget_that_is_not_needed_changes_nothing_much(ramps, quick):
     X, y = ramps(150)
     model = quick(max_edges=10_000, n_neurons=8, width=4).fit(X, y)
@@ -217,7 +235,7 @@ def test_verbose_shows_a_bar_on_stderr(ramps, quick, capsys, alpha):
         assert word in shown.err
 
 
-# alpha="auto"
+# Automatic alpha
 
 
 def test_automatic_alpha_is_one_of_the_strengths_and_fits(ramps, quick):
@@ -249,7 +267,7 @@ def test_above_ten_thousand_rows_one_hold_out_judges(ramps, quick):
 
 def test_documented_attributes_are_those_of_a_fit(ramps, quick):
     X, y = ramps(60)
-    model = quick().fit(pd.DataFrame(X, columns=list("abcd")), y)
+    model = quick(max_edges=20, n_neurons=8, width=4).fit(pd.DataFrame(X, columns=list("abcd")), y)
     section = ResNetNormRegressor.__doc__.split("Attributes\n")[1].split("See Also")[0]
     documented = set(re.findall(r"^    (\w+) : ", section, flags=re.MULTILINE))
     present = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}

@@ -40,8 +40,8 @@ FULL_AND_MINI_BATCHES = pytest.mark.parametrize("n_rows", [60, 200])
 @parametrize_with_checks(
     [
         ResNetNormRegressor(),
-        ResNetNormRegressor(alpha=0.01, max_iter=60),
-        ResNetNormRegressor(alpha=0.01, weighting="path", max_edges=50, n_blocks=1, max_iter=40),
+        ResNetNormRegressor(alpha=0.01, max_iter=20),
+        ResNetNormRegressor(alpha=0.01, weighting="path", max_edges=20, n_blocks=1, width=8, n_neurons=8, max_iter=20),
     ]
 )
 def test_every_check_of_scikit_learn_passes(estimator, check):
@@ -417,7 +417,7 @@ def test_a_joblib_backend_of_the_caller_changes_nothing(ramps, quick, backend, c
 def test_interrupting_a_fit_stops_it_and_leaves_nothing(ramps, two_threads, alpha):
     X, y = ramps(1000)
     before, threads = state_of_the_process(), threading.active_count()
-    model = ResNetNormRegressor(alpha=alpha, max_iter=100_000)
+    model = ResNetNormRegressor(alpha=alpha, max_iter=100_000, random_state=0)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):

@@ -11,12 +11,22 @@ from scipy.optimize import minimize_scalar
 
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.batches import Batches
-from sklearn_htmc._training.first_order import Problems, Settings
-from sklearn_htmc._training.fit import fit_problems
+from sklearn_htmc._training.first_order import Problems, Settings, train
+from sklearn_htmc._training.fit import fit_problems, one_thread_each, weighted_rows
+from sklearn_htmc._training.gauss_newton import Problem, descend, gauss_newton_matrix
 from sklearn_htmc._training.linear import linear_candidate
+from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.penalties import WeightedL1
 from sklearn_htmc._training.proximal_adam import AdamState, StepSizes, proximal_adam_step
 from sklearn_htmc._training.residual import ResidualNetwork
+from sklearn_htmc._training.surgery import shrink
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small products lose on two threads, most of all beside other work; `fit_problems` sees to it itself."""
+    with one_thread_each():
+        yield
 
 
 @pytest.fixture
@@ -175,3 +185,80 @@ def test_cuda_reaches_what_the_cpu_reaches(rng):
         for device in ("cpu", "cuda")
     )
     assert_allclose(cuda.objective, cpu.objective, rtol=0.1)
+
+
+def roughly_trained(rng, strength=1e-3):
+    """Return rows and a network after a short first-order phase: the descent starts where basins are chosen."""
+    X, y = waves(rng)
+    weights, architecture = np.ones((1, len(X))), ResidualNetwork(3, 1, 8, (12, 12))
+    X32, y32 = (torch.tensor(a, dtype=torch.float32) for a in (X, y))
+    one = Problems((strength,), (0,), weights)
+    trained = train(architecture, X32, y32, one, Settings(40, 64), n_rows=len(X))
+    return weighted_rows(X, y, weights[0]), *architecture.compact(trained.parameters.views, 0)
+
+
+@pytest.mark.parametrize(("weighting", "strength"), [("sensitivity", 3e-3), ("path", 1e-5)])
+def test_descent_ends_where_no_small_move_improves_much(rng, weighting, strength):
+    rows, network, parameters = roughly_trained(rng)
+    problem = Problem(rows, strength, weighting)
+    before = problem.at(network, parameters)
+    point = descend(problem, network, parameters, max_steps=60, tol=1e-7)
+    assert point.objective < 0.9 * before.objective
+    assert 0 < point.n_edges < before.n_edges  # exact zeros
+    for _ in range(100):
+        moved = point.parameters.flat * (1 + 1e-2 * torch.tensor(rng.normal(size=len(point.parameters.flat))))
+        other = problem.objective(point.network, point.parameters.with_flat(moved))
+        # The objective has kinks, and the descent may rest on one.
+        assert before.objective - other < 1.01 * (before.objective - point.objective)
+
+
+def test_every_step_lowers_the_objective(rng):
+    rows, network, parameters = roughly_trained(rng)
+    problem = Problem(rows, 0.003, "sensitivity")
+    objectives = [problem.objective(network, parameters)]
+    for _ in range(10):
+        point = descend(problem, network, parameters, max_steps=1, tol=0.0)
+        network, parameters = point.network, point.parameters
+        objectives.append(point.objective)
+    assert all(np.diff(objectives) <= 0)
+    assert objectives[-1] < 0.95 * objectives[0]
+
+
+def test_gauss_newton_matrix_is_the_weighted_square_of_the_jacobian(rng):
+    arrays = oracles.random_arrays(rng, n_outputs=2)
+    architecture = ResidualNetwork(4, 2, 6, (7, 5))
+    parameters = architecture.embed(arrays, Parameters.zeros(architecture.shapes, 1, dtype=torch.float64))
+    X, weights = rng.normal(size=(30, 4)), rng.dirichlet(np.full(30, 3.0))
+    J = oracles.jacobian(arrays, X)
+    flat = np.concatenate([J[name].reshape(30, 2, -1) for name in architecture.shapes], axis=2)
+    expected = np.einsum("i,ijp,ijq->pq", weights, flat, flat)
+    rows = Rows(torch.tensor(X), torch.zeros(30, 2), torch.tensor(weights))
+    everything = torch.ones_like(parameters.flat, dtype=torch.bool)
+    found = gauss_newton_matrix(architecture, parameters, rows, everything).numpy()
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_sizes_on_the_way_to_a_budget_fit_better_the_larger_they_are(rng):
+    X, y = waves(rng)
+    path = small_fit(X, y, [1e-4], max_edges=12).sizes[0]
+    assert path.n_edges[0] <= 12 < path.n_edges[-1]
+    assert all(np.diff(path.n_edges) > 0)
+    assert all(np.diff(path.loss) < 0)
+    for network, loss in zip(path.networks, path.loss, strict=True):
+        assert 0.5 * np.mean((network(X) - y) ** 2) == pytest.approx(loss, rel=1e-9)
+    assert path.within(int(path.n_edges[1])) is path.networks[1]
+    with pytest.raises(ValueError, match=r"max_edges must be at least .* got 0\."):
+        path.within(0)
+
+
+def test_compensated_removal_beats_plain_removal(rng):
+    rows, network, parameters = roughly_trained(rng)
+    problem = Problem(rows, 1e-4, "sensitivity")
+    point = descend(problem, network, parameters, max_steps=10, tol=1e-6)
+    budget = point.n_edges // 2
+    *_, shrunk = shrink(problem, point, budget)
+    size = (sensitivities(point.network, point.parameters, rows).flat * point.parameters.flat).abs()
+    plain = point.parameters.with_flat(point.parameters.flat.clone())
+    plain.flat[size.argsort()[: len(size) - budget - 1]] = 0.0
+    assert shrunk.n_edges <= budget
+    assert shrunk.loss < 0.5 * mean_loss(point.network, plain, rows)

@@ -34,8 +34,7 @@ _PRESSURE = 2.0
 _RELEASE = (0.75, 0.9)  # shares of the steps between which it goes back to its strength
 _REMOVALS = (0.5, 0.6, 0.7, 0.8, 0.9)  # when edges are removed, in shares of the passes
 _NEGLIGIBLE = 0.02  # root mean square of what one removal may change, relative to that of the residual
-_START = 2  # a budget times this, but at least the next number, is left to the second-order phase
-_START_EDGES = 800
+_START_EDGES = 800  # left to the second-order phase where the budget is smaller
 _REFRESH = 10  # steps between two measurements of the penalty weights
 _MEMORY = 0.9  # of their running mean
 _CHECK = 5  # passes between two looks at whether a problem has ended
@@ -439,7 +438,7 @@ def _remove(work: _Workspace, settings: Settings, number: int) -> None:
         n_parameters = order.shape[1]
         alive = (work.parameters.rows() != 0).sum(1, keepdim=True).double()
         left = len(_REMOVALS) - number
-        goal = max(_START * settings.max_edges, _START_EDGES)
+        goal = max(settings.max_edges, _START_EDGES)
         target = (alive.log() * (1 - 1 / left) + math.log(goal) / left).exp().floor()
         n_kept = torch.minimum(target, alive) + work.parameters.views["c"].shape[1]
         kill |= torch.arange(n_parameters, device=order.device) < n_parameters - n_kept

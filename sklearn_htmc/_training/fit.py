@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,11 +16,11 @@ import torch
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
+from sklearn_htmc._network import Floats, RegularizationPath, SizePath, SparseNetwork
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.certificate import Certificate, certify
 from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings, train
-from sklearn_htmc._training.gauss_newton import Problem, descend
+from sklearn_htmc._training.gauss_newton import Point, Problem, descend
 from sklearn_htmc._training.linear import constant_candidate, linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.residual import Arrays, ResidualNetwork, as_network, n_edges
@@ -41,6 +41,7 @@ class _Finished:
     n_edges: int
     validation_loss: float
     curve: Floats
+    sizes: SizePath | None = None
 
 
 def fit_problems(
@@ -181,20 +182,43 @@ def _finish(
     """Compact one problem, clean it, compare it with the linear model and the constant, and measure it."""
     rows = weighted_rows(X, y, problems.sample_weights[problem])
     strength = problems.strengths[problem]
+    points: list[Point] = []
     candidates = [architecture.compact(parameters.views, problem)]
-    candidates[0] = _without_negligible(*candidates[0], rows)
-    candidates[0] = _second_order(*candidates[0], rows, strength, settings)
+    if np.isfinite(mean_loss(*candidates[0], rows)):  # else it has diverged, and a simple candidate takes its place
+        points = _second_order(*_without_negligible(*candidates[0], rows), rows, strength, settings)
+        candidates = [points[-1].compacted()]
     for arrays in _simple_candidates(architecture, rows, strength):
         if settings.max_edges is None or n_edges(arrays) <= settings.max_edges:
             candidates.append(_from_arrays(architecture, arrays))
     measured = [(certify(*c, rows, strength, settings.weighting), c) for c in candidates]
     finite = [m for m in measured if np.isfinite(m[0].objective)]
     certificate, (network, best) = min(finite, key=lambda m: m[0].objective)
-    held_out = problems.validation_weights
-    validation_loss = np.nan
+    held_out, judges = problems.validation_weights, None
     if held_out is not None and held_out[problem].any():
-        validation_loss = mean_loss(network, best, weighted_rows(X, y, held_out[problem]))
-    return _described(network, best, certificate, validation_loss, X, curve)
+        judges = weighted_rows(X, y, held_out[problem])
+    item = _described(network, best, certificate, _judged(network, best, judges), X, curve)
+    sizes = [(p.network, p.parameters, p.loss) for p in points] + [(network, best, certificate.loss)]
+    return replace(item, sizes=_size_path(sizes, judges, X))
+
+
+def _judged(network: ResidualNetwork, parameters: Parameters, judges: Rows | None) -> float:
+    return np.nan if judges is None else mean_loss(network, parameters, judges)
+
+
+def _size_path(sizes: list[tuple[ResidualNetwork, Parameters, float]], judges: Rows | None, X: Floats) -> SizePath:
+    """Return the networks that no smaller one fits as well as, from small to large."""
+    described = [(n_edges(network.arrays(p.views)), loss, network, p) for network, p, loss in sizes]
+    kept: list[tuple[int, float, ResidualNetwork, Parameters]] = []
+    for item in sorted(described, key=lambda item: item[:2]):
+        if not kept or item[1] < kept[-1][1]:
+            kept.append(item)
+    input_range = np.array([X.min(axis=0), X.max(axis=0)])
+    return SizePath(
+        networks=tuple(as_network(network.arrays(p.views), input_range) for _, _, network, p in kept),
+        n_edges=np.array([size for size, _, _, _ in kept], dtype=np.int64),
+        loss=np.array([loss for _, loss, _, _ in kept]),
+        validation_loss=np.array([_judged(network, p, judges) for _, _, network, p in kept]),
+    )
 
 
 def _described(
@@ -246,16 +270,34 @@ def _without_negligible(
 
 def _second_order(
     network: ResidualNetwork, parameters: Parameters, rows: Rows, strength: float, settings: Settings
-) -> tuple[ResidualNetwork, Parameters]:
-    """Descend to a minimum, through ever smaller networks where there is a budget."""
+) -> list[Point]:
+    """Descend to a minimum, through ever smaller networks where there is a budget; return all of them in that order."""
+    budget = settings.max_edges
     problem = Problem.consistent(rows, strength, settings.weighting, network, parameters)
-    point = problem.at(network, parameters)
-    if settings.max_edges is not None:
-        for smaller in shrink(problem, point, settings.max_edges):
-            point = smaller
-    if point.n_edges > _SECOND_ORDER_EDGES:
+    if budget is not None:
+        network, parameters = _most_important(network, parameters, rows, max(budget, _SECOND_ORDER_EDGES))
+    points = [problem.at(network, parameters)]
+    if budget is not None and budget < _SECOND_ORDER_EDGES:
+        points += shrink(problem, points[0], budget)
+    if points[-1].n_edges <= _SECOND_ORDER_EDGES:
+        last = points[-1]
+        points.append(descend(problem, last.network, last.parameters, max_steps=_LAST_STEPS, tol=1e-5))
+    return points
+
+
+def _most_important(
+    network: ResidualNetwork, parameters: Parameters, rows: Rows, n_kept: int
+) -> tuple[ResidualNetwork, Parameters]:
+    """Keep the most important edges; the first-order phase has usually seen to it already."""
+    if n_edges(network.arrays(parameters.views)) <= n_kept:
         return network, parameters
-    return descend(problem, point.network, point.parameters, max_steps=_LAST_STEPS, tol=1e-5).compacted()
+    importance = sensitivities(network, parameters, rows)
+    importance.flat.mul_(parameters.flat.abs())
+    importance.views["c"].fill_(np.inf)
+    order = importance.flat.argsort(descending=True)
+    trial = parameters.with_flat(parameters.flat.clone())
+    trial.flat[order[n_kept + network.n_outputs :]] = 0.0
+    return network.compact(trial.views, 0)
 
 
 def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Arrays]:
@@ -284,4 +326,5 @@ def _as_path(problems: Problems, items: list[_Finished]) -> RegularizationPath:
         validation_loss=np.array([item.validation_loss for item in items]),
         loss_curves=tuple(item.curve for item in items),
         feature_norms=np.array([c.feature_norms for c in certificates]),
+        sizes=tuple(item.sizes for item in items),
     )

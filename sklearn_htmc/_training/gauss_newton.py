@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.objective import Rows, sensitivities
+from sklearn_htmc._training.objective import (
+    Rows,
+    loss_and_gradient,
+    mean_loss,
+    norm_gradient,
+    penalty_weights,
+    sensitivities,
+)
+from sklearn_htmc._training.penalties import WeightedL1
 from sklearn_htmc._training.residual import ResidualNetwork
 
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
@@ -76,10 +84,10 @@ class Problem:
         cls, rows: Rows, alpha: float, weighting: str, network: ResidualNetwork, parameters: Parameters
     ) -> Problem:
         """Return the problem whose minimisers obey the identity of self-consistent points; see the module."""
-        flat = parameters.flat.detach().clone().requires_grad_(True)
-        _, norm = network.output_and_norm(parameters.with_flat(flat).views, rows.X, rows.weights, weighting)
-        (slope,) = torch.autograd.grad(norm, flat)
-        kappa = float(slope @ parameters.flat) / max(float(norm.detach()), 1e-300)
+        omega = penalty_weights(network, parameters, rows, weighting)
+        slope = norm_gradient(network, parameters, rows, omega, weighting)
+        norm = float(WeightedL1(omega.flat).value(parameters.flat))
+        kappa = float(slope @ parameters.flat) / max(norm, 1e-300)
         return cls(rows, alpha / max(1.0, kappa), weighting)
 
     def at_least(self, strength: float) -> Problem:
@@ -88,20 +96,17 @@ class Problem:
 
     def objective(self, network: ResidualNetwork, parameters: Parameters) -> float:
         """Return ``L + strength R``."""
-        with torch.no_grad():
-            return float(sum(self._terms(network, parameters)))
+        omega = penalty_weights(network, parameters, self.rows, self.weighting)
+        norm = float(WeightedL1(omega.flat).value(parameters.flat))
+        return mean_loss(network, parameters, self.rows) + self.strength * norm
 
     def at(self, network: ResidualNetwork, parameters: Parameters) -> Point:
         """Return value and slope at some parameters."""
-        flat = parameters.flat.detach().clone().requires_grad_(True)
-        loss, penalty = self._terms(network, parameters.with_flat(flat))
-        (gradient,) = torch.autograd.grad(loss + penalty, flat)
-        return Point(network, parameters, float(loss.detach() + penalty.detach()), float(loss.detach()), gradient)
-
-    def _terms(self, network: ResidualNetwork, parameters: Parameters) -> tuple[Tensor, Tensor]:
-        rows = self.rows
-        f, norm = network.output_and_norm(parameters.views, rows.X, rows.weights, self.weighting)
-        return 0.5 * ((f - rows.y).square() * rows.weights[:, None]).sum(), self.strength * norm
+        loss, gradient = loss_and_gradient(network, parameters, self.rows)
+        omega = penalty_weights(network, parameters, self.rows, self.weighting)
+        slope = norm_gradient(network, parameters, self.rows, omega, self.weighting)
+        norm = float(WeightedL1(omega.flat).value(parameters.flat))
+        return Point(network, parameters, loss + self.strength * norm, loss, gradient.flat + self.strength * slope)
 
     def metric_rows(self) -> Rows:
         """Return rows for the Gauss-Newton matrix: all of them, or evenly spread ones where they are many."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_htmc._training.architecture import Architecture, Parameters
+from sklearn_htmc._training.residual import ResidualNetwork
 
 _ROWS = 8192  # rows per chunk of a full pass; bounds the memory
 
@@ -78,3 +79,44 @@ def penalty_weights(architecture: Architecture, parameters: Parameters, rows: Ro
     squares = parameters.zeros_like()
     architecture.path_bound(parameters.views, rows.X.abs().amax(0), squares.views)
     return squares.with_flat(squares.flat.sqrt())
+
+
+def norm_gradient(
+    network: ResidualNetwork, parameters: Parameters, rows: Rows, weights: Parameters, weighting: str
+) -> Tensor:
+    """Return the gradient of the norm of one problem, in which the weights depend on the parameters.
+
+    With squared sensitivities ``S_p``, ``d sum_p sqrt(S_p) |t_p| = sum_p omega_p sign(t_p) dt_p + |t_p| dS_p / (2
+    omega_p)``, and the second term is a sum over rows, so chunks of them bound the memory.
+
+    Parameters
+    ----------
+    network : ResidualNetwork
+        The network.
+    parameters : Parameters
+        Parameters of one problem.
+    rows : Rows
+        Rows.
+    weights : Parameters
+        ``omega`` at the parameters.
+    weighting : {"sensitivity", "path"}
+        Weights of the norm.
+
+    Returns
+    -------
+    Tensor of shape (n_parameters,)
+        The gradient in the orthant of the parameters.
+    """
+    flat = parameters.flat.detach().clone().requires_grad_(True)
+    views = parameters.with_flat(flat).views
+    if weighting == "path":
+        (gradient,) = torch.autograd.grad(network.path_norm(views, rows.X.abs().amax(0)), flat)
+        return gradient
+    share = weights.with_flat((0.5 * parameters.flat.abs() / weights.flat).nan_to_num(0.0, 0.0, 0.0))
+    total = weights.flat * parameters.flat.sign()
+    for X, _, w in rows.chunks(_ROWS // 2):
+        squares = network.squared_sensitivities(views, X[0], w[0, :, 0])
+        weighted = torch.stack([(share.views[name][0] * square).sum() for name, square in squares.items()])
+        (part,) = torch.autograd.grad(weighted.sum(), flat)
+        total += part
+    return total

@@ -23,8 +23,6 @@ from sklearn_htmc._training.architecture import Parameters, Views
 
 Arrays = dict[str, Floats]
 
-_TINY = 1e-30  # under square roots: a finite slope where a sensitivity is zero
-
 
 @dataclass(frozen=True)
 class ResidualNetwork:
@@ -152,8 +150,8 @@ class ResidualNetwork:
         torch.bmm(weighted.mT, X.square(), out=out["E"])
         torch.sum(weighted, 1, out=out["e"])
 
-    def output_and_norm(self, parameters: Views, X: Tensor, weights: Tensor, weighting: str) -> tuple[Tensor, Tensor]:
-        """Return outputs and norm of one problem as a differentiable function of its parameters.
+    def squared_sensitivities(self, parameters: Views, X: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """Return ``E_P[sum_j (df_j/dt_p)^2]`` of one problem as a differentiable function of its parameters.
 
         Parameters
         ----------
@@ -162,28 +160,46 @@ class ResidualNetwork:
         X : Tensor of shape (n_samples, n_features)
             Rows.
         weights : Tensor of shape (n_samples,)
-            Their weights, which sum to one.
-        weighting : {"sensitivity", "path"}
-            Weights of the norm.
+            Their weights.
 
         Returns
         -------
-        outputs : Tensor of shape (n_samples, n_outputs)
-        norm : Tensor of shape ()
-            ``sum_p omega_p |t_p|``, where omega depends on the parameters as well.
+        dict of str to Tensor
+            One per parameter but the free constant, each of the shape of its array.
         """
         t = {name: view[0] for name, view in parameters.items()}
-        f, tape = _one_forward(t, X, self.n_blocks)
-        if weighting == "path":
-            return f, _path_norm(t, X.abs().amax(0), self.n_blocks)
-        w, squares = weights[:, None], [a.square() for a in tape]
+        tape = _one_forward(t, X, self.n_blocks)
+        squares = [a.square() for a in tape]
         total: dict[str, Tensor] = {}
         for output in range(self.n_outputs):
-            # Squared sensitivities add up over outputs before the root is taken.
-            for name, part in _one_sensitivity(t, tape, squares, X, w, output).items():
+            for name, part in _one_sensitivity(t, tape, squares, X, weights[:, None], output).items():
                 total[name] = total[name] + part if name in total else part
-        norm = sum(((total[name] + _TINY).sqrt() * t[name].abs()).sum() for name in total)
-        return f, torch.as_tensor(norm)
+        return total
+
+    def path_norm(self, parameters: Views, reach: Tensor) -> Tensor:
+        """Return the norm of one problem with path weights, differentiably: every path counts once for each of its
+        edges.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor
+            Views of the parameters of one problem.
+        reach : Tensor of shape (n_features,)
+            Largest absolute standardised value of every feature.
+        """
+        size = {name: view[0].abs() for name, view in parameters.items()}
+        start = size["E"] @ reach + size["e"]
+        tape = [start]
+        for block in range(self.n_blocks):
+            h = size[f"V{block}"] @ tape[-1] + size[f"b{block}"]
+            tape += [h, tape[-1] + size[f"U{block}"] @ h]
+        g = size["A"].sum(0)
+        norm = g @ tape[-1]  # flow through the readout; every layer of edges below adds what flows through it
+        for block in reversed(range(self.n_blocks)):
+            z = g @ size[f"U{block}"]
+            norm = norm + 2.0 * (z @ tape[2 * block + 1])  # into and out of the neurons of the block
+            g = g + z @ size[f"V{block}"]
+        return norm + g @ start
 
     def path_bound(self, parameters: Views, reach: Tensor, out: Views) -> None:
         """Write the squared path weights ``(abar_u gbar_v)^2`` into ``out``: sums of absolute values over paths.
@@ -400,15 +416,15 @@ def _sliced(arrays: Arrays) -> Arrays:
     return out
 
 
-def _one_forward(t: Views, X: Tensor, n_blocks: int) -> tuple[Tensor, list[Tensor]]:
-    """Return outputs and tape of one problem without in-place operations, for automatic differentiation."""
+def _one_forward(t: Views, X: Tensor, n_blocks: int) -> list[Tensor]:
+    """Return the tape of one problem without in-place operations, for automatic differentiation."""
     a = X @ t["E"].T + t["e"]
     tape = [a]
     for block in range(n_blocks):
         h = torch.relu(a @ t[f"V{block}"].T + t[f"b{block}"])
         a = a + h @ t[f"U{block}"].T
         tape += [h, a]
-    return a @ t["A"].T + t["c"], tape
+    return tape
 
 
 def _one_sensitivity(
@@ -430,24 +446,6 @@ def _one_sensitivity(
         g = g + z @ t[f"V{block}"]
     weighted = g.square() * w
     return out | {"E": weighted.T @ X.square(), "e": weighted.sum(0)}
-
-
-def _path_norm(t: Views, reach: Tensor, n_blocks: int) -> Tensor:
-    """Return the norm with path weights, differentiably: every path counts once for each of its edges."""
-    size = {name: array.abs() for name, array in t.items()}
-    a = size["E"] @ reach + size["e"]
-    tape = [a]
-    for block in range(n_blocks):
-        h = size[f"V{block}"] @ a + size[f"b{block}"]
-        a = a + size[f"U{block}"] @ h
-        tape += [h, a]
-    g = size["A"].sum(0)
-    norm = g @ tape[-1]  # flow through the readout; every layer of edges below adds what flows through it
-    for block in reversed(range(n_blocks)):
-        z = g @ size[f"U{block}"]
-        norm = norm + 2.0 * (z @ tape[2 * block + 1])  # into and out of the neurons of the block
-        g = g + z @ size[f"V{block}"]
-    return norm + g @ (size["E"] @ reach + size["e"])
 
 
 def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
