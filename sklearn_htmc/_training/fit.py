@@ -29,6 +29,7 @@ from sklearn_htmc._training.surgery import shrink
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 _LAST_STEPS = 15  # Gauss-Newton steps at the budget
 _SECOND_ORDER_EDGES = 800  # above this a step costs more than it is worth
+_EDGES_PER_ROW = 3  # with more of them than that the data do not say where to go
 _NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, relative to that of the residual
 
 
@@ -279,8 +280,8 @@ def _second_order(
     points = [problem.at(network, parameters)]
     if budget is not None and budget < _SECOND_ORDER_EDGES:
         points += shrink(problem, points[0], budget)
-    if points[-1].n_edges <= _SECOND_ORDER_EDGES:
-        last = points[-1]
+    last = points[-1]
+    if last.n_edges <= min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(rows.X)) or len(points) > 1:
         points.append(descend(problem, last.network, last.parameters, max_steps=_LAST_STEPS, tol=1e-5))
     return points
 
