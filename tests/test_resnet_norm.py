@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_htmc import ResNetNormRegressor
 from sklearn_htmc._base import automatic_strengths
+from sklearn_htmc._table import Table
 
 pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
 
@@ -255,11 +256,17 @@ def test_a_given_alpha_is_used_as_it_is(ramps, quick):
     assert quick(alpha=0.0123).fit(*ramps(60)).alpha_ == 0.0123
 
 
-def test_above_ten_thousand_rows_one_hold_out_judges(ramps, quick):
-    X, y = ramps(10_500)
-    model = quick(alpha="auto", max_iter=2, n_neurons=8, width=4).fit(X, y)
-    assert model.alpha_ in automatic_strengths(10_500)
-    assert model.score(X, y) > 0.8
+def test_folds_judge_a_few_rows_and_one_hold_out_judges_many(ramps, quick, monkeypatch):
+    asked = []
+    folds = Table.folds
+    monkeypatch.setattr(Table, "folds", lambda table, n, state: asked.append(n) or folds(table, n, state))
+    monkeypatch.setattr("sklearn_htmc._base._HOLD_OUT_ROWS", 150)
+    for n_rows in (150, 151):
+        X, y = ramps(n_rows)
+        model = quick(alpha="auto").fit(X, y)
+        assert model.alpha_ in automatic_strengths(n_rows)
+        assert model.score(X, y) > 0.8
+    assert asked == [3, 10]
 
 
 # Attributes

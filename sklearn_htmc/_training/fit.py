@@ -85,6 +85,9 @@ def fit_problems(
     n_rows = int(max(np.count_nonzero(problems.sample_weights, axis=1)))
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
 
+    # Here, not in the threads: the solver of the lasso may warn, and filters of warnings are shared by all threads.
+    simple = [_simple_candidates(architecture, X, y, problems, problem) for problem in range(len(problems))]
+
     def one_chunk(bounds: tuple[int, int]) -> list[_Finished]:
         part = problems.part(*bounds)
         start = None if initial is None else _resume(architecture, part, initial)
@@ -99,6 +102,7 @@ def fit_problems(
                 y,
                 settings,
                 trained.curves[problem],
+                simple[bounds[0] + problem],
             )
             for problem in range(len(part))
         ]
@@ -179,6 +183,7 @@ def _finish(
     y: Floats,
     settings: Settings,
     curve: Floats,
+    simple: list[Arrays],
 ) -> _Finished:
     """Compact one problem, clean it, compare it with the linear model and the constant, and measure it."""
     rows = weighted_rows(X, y, problems.sample_weights[problem])
@@ -188,7 +193,7 @@ def _finish(
     if np.isfinite(mean_loss(*candidates[0], rows)):  # else it has diverged, and a simple candidate takes its place
         points = _second_order(*_without_negligible(*candidates[0], rows), rows, strength, settings)
         candidates = [points[-1].compacted()]
-    for arrays in _simple_candidates(architecture, rows, strength):
+    for arrays in simple:
         if settings.max_edges is None or n_edges(arrays) <= settings.max_edges:
             candidates.append(_from_arrays(architecture, arrays))
     measured = [(certify(*c, rows, strength, settings.weighting), c) for c in candidates]
@@ -301,9 +306,13 @@ def _most_important(
     return network.compact(trial.views, 0)
 
 
-def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Arrays]:
+def _simple_candidates(
+    architecture: ResidualNetwork, X: Floats, y: Floats, problems: Problems, problem: int
+) -> list[Arrays]:
+    """Return the best linear network of one problem, where there is one, and the constant."""
+    rows = weighted_rows(X, y, problems.sample_weights[problem])
     X, y, weights = rows.X.numpy(), rows.y.numpy(), rows.weights.numpy()
-    linear = linear_candidate(X, y, weights, strength, width=architecture.width)
+    linear = linear_candidate(X, y, weights, problems.strengths[problem], width=architecture.width)
     constant = constant_candidate(y, weights, n_features=X.shape[1])
     return [constant] if linear is None else [linear, constant]
 

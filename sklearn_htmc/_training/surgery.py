@@ -40,24 +40,39 @@ def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
     Point
         Re-optimised networks with falling numbers of edges.
     """
+    stuck = 0
     while point.n_edges > budget:
         n_edges = point.n_edges
-        n_removed = min(max(1, int(_ROUND * n_edges)), n_edges - budget)
-        smaller = _without(problem, point, n_removed)
-        problem = problem.at_least(_PRICE / (n_edges - n_removed))
+        if stuck:
+            # Folding constants costs edges, and edges without effect have no saliency: cut hard, then harder.
+            smaller = _largest(problem, point, budget >> stuck)
+        else:
+            smaller = _without(problem, point, min(max(1, int(_ROUND * n_edges)), n_edges - budget))
+        problem = problem.at_least(_PRICE / max(1, smaller.n_edges))
         point = descend(problem, smaller.network, smaller.parameters, max_steps=_STEPS, tol=1e-5)
+        stuck = 0 if point.n_edges < n_edges else stuck + 1
         yield point
+
+
+def _largest(problem: Problem, point: Point, n_kept: int) -> Point:
+    """Keep the largest edges in scaled variables, and nothing else."""
+    model = Quadratic.at(point, problem.metric_rows())
+    size = torch.where(model.penalised, model.u.abs(), math.inf)
+    order = size.argsort(descending=True)[: n_kept + int((~model.penalised).sum())]
+    kept = torch.zeros_like(model.u)
+    kept[order] = model.u[order]
+    moved = model.landed(point, kept)
+    moved.flat[~model.active] = 0.0
+    return problem.at(*point.network.compact(moved.views, 0))
 
 
 def _without(problem: Problem, point: Point, n_removed: int) -> Point:
     """Remove the least salient edges; fewer of them where the objective would explode."""
     model = Quadratic.at(point, problem.metric_rows())
-    H = model.H.clone()
-    H.diagonal().add_(_RIDGE)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(H))
+    inverse = _inverse(model.H)
     saliency = model.u.square() / inverse.diagonal()
     saliency[~model.penalised] = math.inf
-    order = saliency.argsort()
+    order = saliency.argsort()[: int(model.penalised.sum())]
     while True:
         best = min(
             (_removed(problem, point, model, inverse, order[:n_removed], share) for share in (1.0, 0.5, 0.0)),
@@ -79,3 +94,15 @@ def _removed(problem: Problem, point: Point, model: Quadratic, inverse: Tensor, 
     if not math.isfinite(objective):
         objective = math.inf
     return Point(point.network, moved, objective, point.loss, point.gradient)
+
+
+def _inverse(H: Tensor) -> Tensor:
+    """Return the inverse of a nearly singular matrix with the least ridge that makes it positive definite."""
+    ridge = _RIDGE
+    while True:
+        A = H.clone()
+        A.diagonal().add_(ridge)
+        factor, failed = torch.linalg.cholesky_ex(A)
+        if not int(failed):
+            return torch.cholesky_inverse(factor)
+        ridge *= 10.0
