@@ -30,6 +30,8 @@ def quick():
     """Return a function that makes an estimator with a fixed seed and few passes."""
 
     def make(**parameters):
-        return ResNetNormRegressor(**{"alpha": 0.003, "max_iter": 20, "random_state": 0} | parameters)
+        return ResNetNormRegressor(
+            **{"alpha": 0.003, "width": 16, "n_neurons": 16, "max_iter": 20, "random_state": 0} | parameters
+        )
 
     return make

@@ -100,7 +100,9 @@ BAD_PARAMETERS = [
 
 
 def short_fit(**parameters):
-    return ResNetNormRegressor(**{"alpha": 0.003, "max_iter": 20, "random_state": 0} | parameters)
+    return ResNetNormRegressor(
+        **{"alpha": 0.003, "width": 16, "n_neurons": 16, "max_iter": 20, "random_state": 0} | parameters
+    )
 
 
 @pytest.fixture(scope="module")

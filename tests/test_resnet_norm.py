@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.excepti
         {"alpha": 0.1},
         {"n_blocks": 1},
         {"width": 8},
-        {"n_neurons": 16},
+        {"n_neurons": 8},
         {"weighting": "path"},
         {"max_edges": 30},
         {"max_iter": 10},
@@ -331,7 +331,7 @@ def test_partial_fit_learns_from_chunks(ramps, quick, alpha):
             assert model.partial_fit(*part) is model
         scores.append(model.score(X, y))
     assert scores == sorted(scores)
-    assert scores[0] > 0.6
+    assert scores[0] > 0.5
     assert scores[-1] > 0.95
     assert model.alpha_ == (0.001 if alpha == "auto" else alpha)
 

@@ -212,7 +212,7 @@ def test_order_of_rows_does_not_matter(rng, ramps, quick, alpha, n_rows):
     )
 
 
-@pytest.mark.parametrize("parameters", [{"early_stopping": True, "max_iter": 30}, {"max_edges": 30}])
+@pytest.mark.parametrize("parameters", [{"early_stopping": True, "max_iter": 30}, {"max_edges": 30, "width": 8}])
 def test_weights_equal_repetition_with_early_stopping_and_a_budget(rng, ramps, quick, parameters):
     X, y = ramps(150)
     weights = rng.integers(1, 4, len(X))

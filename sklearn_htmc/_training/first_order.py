@@ -37,6 +37,7 @@ _NEGLIGIBLE = 0.02  # root mean square of what one removal may change, relative 
 _START_EDGES = 800  # left to the second-order phase where the budget is smaller
 _REFRESH = 10  # steps between two measurements of the penalty weights
 _MEMORY = 0.9  # of their running mean
+_DIRECTIONS = 8  # in the space of outputs, at most, for one measurement
 _CHECK = 5  # passes between two looks at whether a problem has ended
 
 Report = Callable[[int, float, float], None]
@@ -160,6 +161,7 @@ class _Workspace:
     loss: Tensor = field(init=False)
     reach: Tensor = field(init=False)
     share: Tensor = field(init=False)
+    directions: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         flat = self.parameters.flat
@@ -171,6 +173,7 @@ class _Workspace:
         self.loss = torch.zeros(shape[0], device=flat.device)
         self.reach = self.batches.X.abs().amax(0)
         self.share = torch.ones((), device=flat.device)
+        self.directions = _directions(self.batches.y.shape[1]).to(flat.device)
 
     def refresh(self) -> None:
         """Measure the penalty weights on the batch at hand and average them."""
@@ -178,8 +181,12 @@ class _Workspace:
         if self.weighting == "path":
             self.architecture.path_bound(self.parameters.views, self.reach, self.scratch.views)
         else:
-            probes = torch.ones_like(y) if y.shape[2] == 1 else torch.randint_like(y, 2).mul_(2).sub_(1)
-            self.architecture.sensitivity(self.parameters.views, X, weights, probes, self.scratch.views)
+            total = torch.zeros_like(self.scratch.flat)
+            for direction in self.directions:
+                probes = direction.expand_as(y)
+                self.architecture.sensitivity(self.parameters.views, X, weights, probes, self.scratch.views)
+                total.add_(self.scratch.flat)
+            self.scratch.flat.copy_(total)
         self.squares.flat.add_((self.scratch.flat - self.squares.flat).mul_(self.share))
         torch.mul(self.squares.flat.sqrt(), self.spread, out=self.penalty)
         self.penalty.masked_fill_(self.removed.flat > 0, math.inf)
@@ -412,6 +419,14 @@ class _Judge:
         f, _ = work.architecture.forward(one, work.batches.X[rows][None])
         residual = f[0] - work.batches.y[rows]
         return (residual.square() * weights[rows, None]).sum()
+
+
+def _directions(n_outputs: int) -> Tensor:
+    """Return directions whose squared derivatives add up to those of all outputs, for many of them in the mean."""
+    if n_outputs <= _DIRECTIONS:
+        return torch.eye(n_outputs)
+    signs = torch.randint(2, (_DIRECTIONS, n_outputs), generator=torch.Generator().manual_seed(0))
+    return (2.0 * signs - 1.0) / math.sqrt(_DIRECTIONS)
 
 
 def _arrays_of(memory: Memory) -> tuple[NDArray[np.float32], ...]:

@@ -58,7 +58,7 @@ def constant_candidate(y: Floats, weights: Floats, *, n_features: int) -> Arrays
 
 
 def _shrunk_lasso(X: Floats, y: Floats, weights: Floats, strength: float) -> Floats:
-    lasso = Lasso(alpha=strength, tol=1e-8, max_iter=2000)
+    lasso = Lasso(alpha=strength, tol=1e-8, max_iter=2000, random_state=0)
     with warnings.catch_warnings():
         # A candidate need not be optimal to the last digit: it is measured like every other.
         warnings.simplefilter("ignore", ConvergenceWarning)
