@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
-import signal
 import subprocess
 import sys
-import threading
-import time
 import warnings
 
 import joblib
@@ -383,16 +379,6 @@ def test_a_fit_that_raises_leaves_the_state_of_the_process_as_it_was(ramps, quic
         assert state_of_the_process() == before
 
 
-def test_fits_in_several_threads_leave_the_state_of_the_process_as_it_was(ramps, quick, two_threads):
-    X, y = ramps(100)
-    expected = quick().fit(X, y).predict(X)
-    before = state_of_the_process()
-    fits = joblib.Parallel(n_jobs=3, backend="threading")(joblib.delayed(quick().fit)(X, y) for _ in range(9))
-    assert state_of_the_process() == before
-    for model in fits:
-        assert_array_equal(model.predict(X), expected)
-
-
 @BOTH_ALPHAS
 def test_result_does_not_depend_on_the_number_of_threads(ramps, quick, two_threads, alpha):
     X, y = ramps(200)
@@ -411,22 +397,6 @@ def test_a_joblib_backend_of_the_caller_changes_nothing(ramps, quick, backend, c
     with joblib.parallel_config(backend, n_jobs=2):
         found = quick(alpha="auto", max_iter=4, verbose=1).fit(X, y).predict(X)
     assert_array_equal(found, expected)
-
-
-@BOTH_ALPHAS
-def test_interrupting_a_fit_stops_it_and_leaves_nothing(ramps, two_threads, alpha):
-    X, y = ramps(1000)
-    before, threads = state_of_the_process(), threading.active_count()
-    model = ResNetNormRegressor(alpha=alpha, max_iter=100_000, random_state=0)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(X, y)
-    timer.join()
-    time.sleep(1.0)
-    assert threading.active_count() == threads  # nothing goes on training in the background
-    assert vars(model) == model.get_params()
-    assert state_of_the_process() == before
 
 
 # A light import

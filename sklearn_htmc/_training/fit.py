@@ -108,7 +108,7 @@ def fit_problems(
         ]
 
     with one_thread_each() as n_threads:
-        parts = Parallel(n_jobs=n_threads, prefer="threads")(
+        parts = Parallel(n_jobs=n_threads, backend="threading")(
             delayed(one_chunk)(bounds) for bounds in _chunks(len(problems), X32.device.type)
         )
     return _as_path(problems, [item for part in parts for item in part])
