@@ -43,11 +43,12 @@ def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
     stuck = 0
     while point.n_edges > budget:
         n_edges = point.n_edges
+        n_removed = min(max(1, int(_ROUND * n_edges)), n_edges - budget)
         if stuck:
-            # Folding constants costs edges, and edges without effect have no saliency: cut hard, then harder.
-            smaller = _largest(problem, point, budget >> stuck)
+            # Folding constants costs edges, and edges without effect have no saliency: cut more, and those first.
+            smaller = _largest(problem, point, max(0, n_edges - (n_removed << stuck)))
         else:
-            smaller = _without(problem, point, min(max(1, int(_ROUND * n_edges)), n_edges - budget))
+            smaller = _without(problem, point, n_removed)
         problem = problem.at_least(_PRICE / max(1, smaller.n_edges))
         point = descend(problem, smaller.network, smaller.parameters, max_steps=_STEPS, tol=1e-5)
         stuck = 0 if point.n_edges < n_edges else stuck + 1
