@@ -9,9 +9,9 @@ import torch
 from numpy.testing import assert_allclose
 
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.fit import one_thread_each
 from sklearn_htmc._training.objective import Rows, loss_and_gradient, norm_gradient, penalty_weights, sensitivities
 from sklearn_htmc._training.residual import ResidualNetwork, as_network, compacted, n_edges
+from sklearn_htmc._training.threads import one_thread_each
 
 
 @pytest.fixture(autouse=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 
 import joblib
@@ -377,6 +380,31 @@ def test_a_fit_that_raises_leaves_the_state_of_the_process_as_it_was(ramps, quic
         with pytest.raises(RuntimeError, match="out of memory, say"):
             train(X, y)
         assert state_of_the_process() == before
+
+
+def test_fits_in_several_threads_leave_the_state_of_the_process_as_it_was(ramps, quick, two_threads):
+    X, y = ramps(100)
+    expected = quick().fit(X, y).predict(X)
+    before = state_of_the_process()
+    fits = joblib.Parallel(n_jobs=3, backend="threading")(joblib.delayed(quick().fit)(X, y) for _ in range(9))
+    assert state_of_the_process() == before
+    for model in fits:
+        assert_array_equal(model.predict(X), expected)
+
+
+@BOTH_ALPHAS
+def test_interrupting_a_fit_stops_it_and_leaves_nothing(ramps, two_threads, alpha):
+    X, y = ramps(1000)
+    before, threads = state_of_the_process(), threading.active_count()
+    model = ResNetNormRegressor(alpha=alpha, max_iter=100_000, random_state=0)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    timer.join()
+    assert threading.active_count() == threads  # nothing goes on training in the background
+    assert vars(model) == model.get_params()
+    assert state_of_the_process() == before
 
 
 @BOTH_ALPHAS

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.batches import Batches
 from sklearn_htmc._training.first_order import Problems, Settings, train
-from sklearn_htmc._training.fit import fit_problems, one_thread_each, weighted_rows
+from sklearn_htmc._training.fit import fit_problems, weighted_rows
 from sklearn_htmc._training.gauss_newton import Problem, descend, gauss_newton_matrix
 from sklearn_htmc._training.linear import linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
@@ -20,6 +20,7 @@ from sklearn_htmc._training.penalties import WeightedL1
 from sklearn_htmc._training.proximal_adam import AdamState, StepSizes, proximal_adam_step
 from sklearn_htmc._training.residual import ResidualNetwork
 from sklearn_htmc._training.surgery import shrink
+from sklearn_htmc._training.threads import one_thread_each
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A batch of problems in, a regularisation path out. Devices and threads live here.
+"""A batch of problems in, a regularisation path out.
 
 Folds are 0/1 sample weights, restarts are seeds, a path is strengths: one fit, a path, a cross-validated path are
 the same call with a different batch.
@@ -6,15 +6,11 @@ the same call with a different batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from sklearn_htmc._network import Floats, RegularizationPath, SizePath, SparseNetwork
 from sklearn_htmc._training.architecture import Parameters
@@ -25,6 +21,7 @@ from sklearn_htmc._training.linear import constant_candidate, linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.residual import Arrays, ResidualNetwork, as_network, n_edges
 from sklearn_htmc._training.surgery import shrink
+from sklearn_htmc._training.threads import Stop, in_threads, one_thread_each
 
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 _LAST_STEPS = 15  # Gauss-Newton steps at the budget
@@ -85,13 +82,15 @@ def fit_problems(
     n_rows = int(max(np.count_nonzero(problems.sample_weights, axis=1)))
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
 
-    # Here, not in the threads: the solver of the lasso may warn, and filters of warnings are shared by all threads.
-    simple = [_simple_candidates(architecture, X, y, problems, problem) for problem in range(len(problems))]
+    def one_chunk(bounds: tuple[int, int], stop: Stop) -> list[_Finished]:
+        def watch(n_done: int, loss: float, edges: float) -> None:
+            stop.check()
+            if report is not None:
+                report(n_done, loss, edges)
 
-    def one_chunk(bounds: tuple[int, int]) -> list[_Finished]:
         part = problems.part(*bounds)
         start = None if initial is None else _resume(architecture, part, initial)
-        trained = train(architecture, X32, y32, part, settings, n_rows=n_rows, initial=start, report=report)
+        trained = train(architecture, X32, y32, part, settings, n_rows=n_rows, initial=start, report=watch)
         return [
             _finish(
                 architecture,
@@ -102,15 +101,13 @@ def fit_problems(
                 y,
                 settings,
                 trained.curves[problem],
-                simple[bounds[0] + problem],
+                stop,
             )
             for problem in range(len(part))
         ]
 
     with one_thread_each() as n_threads:
-        parts = Parallel(n_jobs=n_threads, backend="threading")(
-            delayed(one_chunk)(bounds) for bounds in _chunks(len(problems), X32.device.type)
-        )
+        parts = in_threads(one_chunk, _chunks(len(problems), X32.device.type), n_threads)
     return _as_path(problems, [item for part in parts for item in part])
 
 
@@ -140,22 +137,6 @@ def fit_more(
     return _as_path(problems, [item]), trained.memory
 
 
-@contextmanager
-def one_thread_each() -> Iterator[int]:
-    """Limit every library to one thread and yield how many the caller had: small products lose on two threads.
-
-    The caller's settings are restored. The split of the work never depends on the number of threads, so results do
-    not either.
-    """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield n_threads
-    finally:
-        torch.set_num_threads(n_threads)
-
-
 def _chunks(n_problems: int, device_type: str) -> list[tuple[int, int]]:
     """Cut a batch into an even number of nearly equal chunks; a GPU takes all problems at once."""
     n_chunks = 1 if device_type != "cpu" else min(n_problems, 2 * -(-n_problems // (2 * _CHUNK)))
@@ -183,7 +164,7 @@ def _finish(
     y: Floats,
     settings: Settings,
     curve: Floats,
-    simple: list[Arrays],
+    stop: Stop,
 ) -> _Finished:
     """Compact one problem, clean it, compare it with the linear model and the constant, and measure it."""
     rows = weighted_rows(X, y, problems.sample_weights[problem])
@@ -191,9 +172,9 @@ def _finish(
     points: list[Point] = []
     candidates = [architecture.compact(parameters.views, problem)]
     if np.isfinite(mean_loss(*candidates[0], rows)):  # else it has diverged, and a simple candidate takes its place
-        points = _second_order(*_without_negligible(*candidates[0], rows), rows, strength, settings)
+        points = _second_order(*_without_negligible(*candidates[0], rows), rows, strength, settings, stop)
         candidates = [points[-1].compacted()]
-    for arrays in simple:
+    for arrays in _simple_candidates(architecture, rows, strength):
         if settings.max_edges is None or n_edges(arrays) <= settings.max_edges:
             candidates.append(_from_arrays(architecture, arrays))
     measured = [(certify(*c, rows, strength, settings.weighting), c) for c in candidates]
@@ -275,7 +256,7 @@ def _without_negligible(
 
 
 def _second_order(
-    network: ResidualNetwork, parameters: Parameters, rows: Rows, strength: float, settings: Settings
+    network: ResidualNetwork, parameters: Parameters, rows: Rows, strength: float, settings: Settings, stop: Stop
 ) -> list[Point]:
     """Descend to a minimum, through ever smaller networks where there is a budget; return all of them in that order."""
     budget = settings.max_edges
@@ -284,7 +265,9 @@ def _second_order(
         network, parameters = _most_important(network, parameters, rows, max(budget, _SECOND_ORDER_EDGES))
     points = [problem.at(network, parameters)]
     if budget is not None and budget < _SECOND_ORDER_EDGES:
-        points += shrink(problem, points[0], budget)
+        for point in shrink(problem, points[0], budget):
+            stop.check()
+            points.append(point)
     last = points[-1]
     if last.n_edges <= min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(rows.X)) or len(points) > 1:
         points.append(descend(problem, last.network, last.parameters, max_steps=_LAST_STEPS, tol=1e-5))
@@ -306,13 +289,10 @@ def _most_important(
     return network.compact(trial.views, 0)
 
 
-def _simple_candidates(
-    architecture: ResidualNetwork, X: Floats, y: Floats, problems: Problems, problem: int
-) -> list[Arrays]:
-    """Return the best linear network of one problem, where there is one, and the constant."""
-    rows = weighted_rows(X, y, problems.sample_weights[problem])
+def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Arrays]:
+    """Return the best linear network, where there is one, and the constant."""
     X, y, weights = rows.X.numpy(), rows.y.numpy(), rows.weights.numpy()
-    linear = linear_candidate(X, y, weights, problems.strengths[problem], width=architecture.width)
+    linear = linear_candidate(X, y, weights, strength, width=architecture.width)
     constant = constant_candidate(y, weights, n_features=X.shape[1])
     return [constant] if linear is None else [linear, constant]
 

@@ -10,6 +10,7 @@ merely not the best one.
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import numpy as np
@@ -18,6 +19,8 @@ from sklearn.linear_model import Lasso
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc._training.residual import Arrays
+
+_filters_of_warnings = threading.Lock()  # they belong to the process: one thread at a time may change them
 
 
 def linear_candidate(X: Floats, y: Floats, weights: Floats, strength: float, *, width: int) -> Arrays | None:
@@ -59,7 +62,7 @@ def constant_candidate(y: Floats, weights: Floats, *, n_features: int) -> Arrays
 
 def _shrunk_lasso(X: Floats, y: Floats, weights: Floats, strength: float) -> Floats:
     lasso = Lasso(alpha=strength, tol=1e-8, max_iter=2000, random_state=0)
-    with warnings.catch_warnings():
+    with _filters_of_warnings, warnings.catch_warnings():
         # A candidate need not be optimal to the last digit: it is measured like every other.
         warnings.simplefilter("ignore", ConvergenceWarning)
         lasso.fit(X, y, sample_weight=weights)

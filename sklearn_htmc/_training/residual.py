@@ -263,6 +263,34 @@ class ResidualNetwork:
             g = g + z @ parameters[f"V{block}"][0]
         return factors | {"E": (X[0], g), "e": (g, g)}
 
+    def rescalings(self, parameters: Parameters) -> Tensor:
+        """Return the directions in which one problem moves without changing its function.
+
+        A neuron or stream coordinate may have all that enters it grow by a factor and all that leaves it shrink by it
+        (theory, law of rescaling): the direction is ``t`` on the one side and ``-t`` on the other.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            Parameters of one problem.
+
+        Returns
+        -------
+        Tensor of shape (n_units, n_parameters)
+            One direction per stream coordinate and neuron.
+        """
+        coordinate = {"E": 0, "e": 0, "A": 1}  # the axis along which a coordinate has its row or column
+        sign = {"E": 1.0, "e": 1.0, "A": -1.0}
+        for block in range(self.n_blocks):
+            coordinate |= {f"U{block}": 0, f"V{block}": 1}
+            sign |= {f"U{block}": 1.0, f"V{block}": -1.0}
+        units = [_along(parameters, coordinate, sign, self.width)]
+        for block, n_neurons in enumerate(self.neurons):
+            axes = {f"V{block}": 0, f"b{block}": 0, f"U{block}": 1}
+            signs = {f"V{block}": 1.0, f"b{block}": 1.0, f"U{block}": -1.0}
+            units.append(_along(parameters, axes, signs, n_neurons))
+        return torch.cat(units)
+
     def compact(self, parameters: Views, problem: int) -> tuple[ResidualNetwork, Parameters]:
         """Return one problem as a smaller network of the same function and its float64 parameters; see `compacted`."""
         arrays = compacted(self.arrays(parameters, problem))
@@ -446,6 +474,20 @@ def _one_sensitivity(
         g = g + z @ t[f"V{block}"]
     weighted = g.square() * w
     return out | {"E": weighted.T @ X.square(), "e": weighted.sum(0)}
+
+
+def _along(parameters: Parameters, axes: dict[str, int], signs: dict[str, float], n_units: int) -> Tensor:
+    """Return one row per unit with the signed parameters of its rows and columns, zero elsewhere."""
+    rows = []
+    for name, view in parameters.views.items():
+        array = view[0]
+        part = array.new_zeros(n_units, *array.shape)
+        if name in axes and n_units:
+            unit = torch.arange(n_units)
+            of_unit = part.movedim(axes[name] + 1, 1)  # (n_units, n_units, ...): the axis of the unit next to it
+            of_unit[unit, unit] = signs[name] * array.movedim(axes[name], 0)
+        rows.append(part.flatten(1))
+    return torch.cat(rows, dim=1)
 
 
 def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:

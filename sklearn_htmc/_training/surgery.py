@@ -70,7 +70,7 @@ def _largest(problem: Problem, point: Point, n_kept: int) -> Point:
 def _without(problem: Problem, point: Point, n_removed: int) -> Point:
     """Remove the least salient edges; fewer of them where the objective would explode."""
     model = Quadratic.at(point, problem.metric_rows())
-    inverse = _inverse(model.H)
+    inverse = _inverse(model.H + _rescalings(point, model))
     saliency = model.u.square() / inverse.diagonal()
     saliency[~model.penalised] = math.inf
     order = saliency.argsort()[: int(model.penalised.sum())]
@@ -95,6 +95,18 @@ def _removed(problem: Problem, point: Point, model: Quadratic, inverse: Tensor, 
     if not math.isfinite(objective):
         objective = math.inf
     return Point(point.network, moved, objective, point.loss, point.gradient)
+
+
+def _rescalings(point: Point, model: Quadratic) -> Tensor:
+    """Return what makes the directions of rescaling stiff, in scaled variables.
+
+    H does not see them, so without it the last edge out of a unit would seem free to go: a zero that is "compensated"
+    by factors that grow without bound.
+    """
+    directions = point.network.rescalings(point.parameters)[:, model.active] / model.scale
+    size = directions.norm(dim=1, keepdim=True)
+    directions = directions / torch.where(size > 0, size, 1.0)
+    return directions.T @ directions
 
 
 def _inverse(H: Tensor) -> Tensor:
