@@ -9,7 +9,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.objective import Rows, loss_and_gradient, norm_gradient, penalty_weights, sensitivities
+from sklearn_htmc._training.derivatives import backward, differentiate, forward, matrices, value
+from sklearn_htmc._training.objective import Rows, loss_and_gradient, penalty_weights, sensitivities
 from sklearn_htmc._training.residual import ResidualNetwork, as_network, compacted, n_edges
 from sklearn_htmc._training.threads import one_thread_each
 
@@ -272,19 +273,58 @@ def test_gradient_of_the_norm_is_its_slope_along_a_line(rng, weighting, n_output
         omega = penalty_weights(architecture, parameters.with_flat(flat), rows, weighting)
         return float((omega.flat * flat.abs()).sum())
 
-    omega = penalty_weights(architecture, parameters, rows, weighting)
-    gradient = norm_gradient(architecture, parameters, rows, omega, weighting)
+    gradient = differentiate(architecture, parameters, rows, weighting).norm_gradient
     direction = parameters.flat * torch.tensor(rng.normal(size=len(parameters.flat)))
     step = 1e-7  # too short to meet a kink
     slope = (norm(parameters.flat + step * direction) - norm(parameters.flat - step * direction)) / (2 * step)
     assert float(gradient @ direction) == pytest.approx(slope, rel=1e-5)
 
 
-def test_factors_multiply_to_the_jacobian(rng):
+@pytest.mark.parametrize("weighting", ["sensitivity", "path"])
+@pytest.mark.parametrize("chunk", [8192, 7])
+def test_what_the_second_order_phase_sees_is_what_the_certificate_sees(rng, monkeypatch, weighting, chunk):
     arrays, rows = oracles.random_arrays(rng, n_outputs=2), random_rows(rng, n_outputs=2)
     architecture, parameters = packed(arrays)
-    J = oracles.jacobian(arrays, rows.X.numpy())
+    loss, gradient = loss_and_gradient(architecture, parameters, rows)
+    omega = penalty_weights(architecture, parameters, rows, weighting)
+    once = differentiate(architecture, parameters, rows, weighting)
+    monkeypatch.setattr(Rows, "chunk_size", chunk)  # the result does not depend on how rows are cut
+    for at in (
+        value(architecture, parameters, rows, weighting),
+        differentiate(architecture, parameters, rows, weighting),
+    ):
+        assert at.loss == pytest.approx(loss, rel=1e-12)
+        assert at.norm == pytest.approx(float((omega.flat * parameters.flat.abs()).sum()), rel=1e-12)
+        assert_allclose(at.weights.numpy(), omega.flat.numpy(), rtol=1e-10, atol=1e-14)
+    assert_allclose(at.gradient.numpy(), gradient.flat.numpy(), rtol=1e-9, atol=1e-12)
+    assert_allclose(at.norm_gradient.numpy(), once.norm_gradient.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_activations_and_derivatives_multiply_to_the_jacobian(rng):
+    arrays, X = oracles.random_arrays(rng, n_outputs=2), rng.normal(size=(20, 4))
+    _, parameters = packed(arrays)
+    J = oracles.jacobian(arrays, X)
+    t = matrices(parameters)
+    tape = forward(t, torch.tensor(X), 2)
+    assert_allclose(tape.outputs.numpy(), oracles.values(arrays, X), rtol=1e-10, atol=1e-12)
     for output in range(2):
-        for name, (source, target) in architecture.factors(parameters.views, rows.X[None], output).items():
-            found = target if arrays[name].ndim == 1 else target[:, :, None] * source[:, None, :]
-            assert_allclose(found.numpy(), J[name][:, output], rtol=1e-9, atol=1e-12, err_msg=name)
+        slopes = backward(t, tape, output)
+        pairs = {"E": (slopes.stream[0], tape.X)}
+        for block in range(2):
+            pairs[f"V{block}"] = (slopes.neurons[block], tape.stream[block])
+            pairs[f"U{block}"] = (slopes.stream[block + 1], tape.neurons[block])
+            assert_allclose(slopes.neurons[block].numpy(), J[f"b{block}"][:, output], rtol=1e-9, atol=1e-12)
+        for name, (target, source) in pairs.items():
+            found = (target[:, :, None] * source[:, None, :]).numpy()
+            assert_allclose(found, J[name][:, output], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_rescalings_do_not_change_the_function_and_span_all_units(rng):
+    arrays, rows = oracles.random_arrays(rng, n_outputs=2), random_rows(rng, n_outputs=2)
+    architecture, parameters = packed(arrays)
+    directions = architecture.rescalings(parameters)
+    assert directions.shape == (6 + 7 + 5, len(parameters.flat))
+    assert torch.linalg.matrix_rank(directions) == len(directions)
+    J = oracles.jacobian(arrays, rows.X.numpy())
+    flat = np.concatenate([J[name].reshape(len(rows.X), 2, -1) for name in parameters.views], axis=2)
+    assert_allclose(flat @ directions.numpy().T, 0.0, atol=1e-10)

@@ -11,9 +11,11 @@ from scipy.optimize import minimize_scalar
 
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.batches import Batches
+from sklearn_htmc._training.derivatives import gauss_newton_matrix
+from sklearn_htmc._training.finish import weighted_rows
 from sklearn_htmc._training.first_order import Problems, Settings, train
-from sklearn_htmc._training.fit import fit_problems, weighted_rows
-from sklearn_htmc._training.gauss_newton import Problem, descend, gauss_newton_matrix
+from sklearn_htmc._training.fit import fit_problems
+from sklearn_htmc._training.gauss_newton import Problem, descend
 from sklearn_htmc._training.linear import linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.penalties import WeightedL1

@@ -20,18 +20,10 @@ import torch
 from torch import Tensor
 
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.objective import (
-    Rows,
-    loss_and_gradient,
-    mean_loss,
-    norm_gradient,
-    penalty_weights,
-    sensitivities,
-)
-from sklearn_htmc._training.penalties import WeightedL1
+from sklearn_htmc._training.derivatives import differentiate, gauss_newton_matrix, value
+from sklearn_htmc._training.objective import Rows
 from sklearn_htmc._training.residual import ResidualNetwork
 
-_CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
 _MATRIX_ROWS = 4_000  # the matrix is a metric: that many rows are enough for it
 _DAMPING = (1e-2, 1e-8, 1e8)  # first, least and largest
 _LEAST = 0.1  # of the mean importance
@@ -53,6 +45,10 @@ class Point:
         ``L + strength R`` and L.
     gradient : Tensor of shape (n_parameters,)
         Gradient of the objective in the orthant of the parameters.
+    loss_gradient : Tensor of shape (n_parameters,)
+        Gradient of L.
+    weights : Tensor of shape (n_parameters,)
+        ``omega``.
     """
 
     network: ResidualNetwork
@@ -60,6 +56,8 @@ class Point:
     objective: float
     loss: float
     gradient: Tensor
+    loss_gradient: Tensor
+    weights: Tensor
 
     @property
     def n_edges(self) -> int:
@@ -84,10 +82,8 @@ class Problem:
         cls, rows: Rows, alpha: float, weighting: str, network: ResidualNetwork, parameters: Parameters
     ) -> Problem:
         """Return the problem whose minimisers obey the identity of self-consistent points; see the module."""
-        omega = penalty_weights(network, parameters, rows, weighting)
-        slope = norm_gradient(network, parameters, rows, omega, weighting)
-        norm = float(WeightedL1(omega.flat).value(parameters.flat))
-        kappa = float(slope @ parameters.flat) / max(norm, 1e-300)
+        at = differentiate(network, parameters, rows, weighting)
+        kappa = float(at.norm_gradient @ parameters.flat) / max(at.norm, 1e-300)
         return cls(rows, alpha / max(1.0, kappa), weighting)
 
     def at_least(self, strength: float) -> Problem:
@@ -96,26 +92,19 @@ class Problem:
 
     def objective(self, network: ResidualNetwork, parameters: Parameters) -> float:
         """Return ``L + strength R``."""
-        omega = penalty_weights(network, parameters, self.rows, self.weighting)
-        norm = float(WeightedL1(omega.flat).value(parameters.flat))
-        return mean_loss(network, parameters, self.rows) + self.strength * norm
+        at = value(network, parameters, self.rows, self.weighting)
+        return at.loss + self.strength * at.norm
 
     def at(self, network: ResidualNetwork, parameters: Parameters) -> Point:
         """Return value and slope at some parameters."""
-        loss, gradient = loss_and_gradient(network, parameters, self.rows)
-        omega = penalty_weights(network, parameters, self.rows, self.weighting)
-        slope = norm_gradient(network, parameters, self.rows, omega, self.weighting)
-        norm = float(WeightedL1(omega.flat).value(parameters.flat))
-        return Point(network, parameters, loss + self.strength * norm, loss, gradient.flat + self.strength * slope)
+        at = differentiate(network, parameters, self.rows, self.weighting)
+        gradient = at.gradient + self.strength * at.norm_gradient
+        objective = at.loss + self.strength * at.norm
+        return Point(network, parameters, objective, at.loss, gradient, at.gradient, at.weights)
 
     def metric_rows(self) -> Rows:
         """Return rows for the Gauss-Newton matrix: all of them, or evenly spread ones where they are many."""
-        n = len(self.rows.X)
-        if n <= _MATRIX_ROWS:
-            return self.rows
-        chosen = torch.linspace(0, n - 1, _MATRIX_ROWS).long()
-        weights = self.rows.weights[chosen]
-        return Rows(self.rows.X[chosen], self.rows.y[chosen], weights / weights.sum())
+        return self.rows.thinned(_MATRIX_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,19 +135,21 @@ class Quadratic:
     @classmethod
     def at(cls, point: Point, metric: Rows) -> Quadratic:
         """Build the model at a point."""
-        omega = sensitivities(point.network, point.parameters, metric)
-        omega.views["c"].fill_(1.0)
-        pays = omega.with_flat(torch.ones_like(omega.flat))
-        pays.views["c"].zero_()
-        free = pays.flat == 0
         t = point.parameters.flat
-        active = ((t != 0) | free) & (omega.flat > 0)
+        free = _free(point.parameters)
+        active = (t != 0) | free
+        H = gauss_newton_matrix(point.network, point.parameters, metric, active)
+        omega = torch.where(free[active], 1.0, H.diagonal().sqrt())  # on the rows of the metric
+        if bool((omega == 0).any()):
+            alive = omega > 0
+            active[active.clone()] = alive
+            H, omega = H[alive][:, alive], omega[alive]
+        size, penalised = t[active].abs(), ~free[active]
         # An edge with a tiny sensitivity may hold a neuron shut: its step is damped as if it had some importance.
-        least = _LEAST * float((omega.flat * t.abs())[~free].sum()) / max(1, point.n_edges)
-        scale = 1.0 / torch.where(free, 1.0, omega.flat.maximum(least / t.abs()))[active]
-        H = gauss_newton_matrix(point.network, point.parameters, metric, active) * scale[:, None] * scale
+        least = _LEAST * float((omega * size)[penalised].sum()) / max(1, point.n_edges)
+        scale = 1.0 / torch.where(penalised, omega.maximum(least / size), 1.0)
         return cls(
-            active, scale, point.parameters.flat[active] / scale, point.gradient[active] * scale, H, ~free[active]
+            active, scale, t[active] / scale, point.gradient[active] * scale, H * scale[:, None] * scale, penalised
         )
 
     def step(self, damping: float) -> Tensor:
@@ -192,38 +183,11 @@ class Quadratic:
         return -float(self.slope @ s + 0.5 * s @ (self.H @ s))
 
 
-def gauss_newton_matrix(network: ResidualNetwork, parameters: Parameters, rows: Rows, active: Tensor) -> Tensor:
-    """Return ``E_P[(df/dt)' (df/dt)]`` over the active parameters, accumulated over chunks of rows.
-
-    Parameters
-    ----------
-    network : ResidualNetwork
-        The network.
-    parameters : Parameters
-        Parameters of one problem.
-    rows : Rows
-        Rows.
-    active : Tensor of shape (n_parameters,)
-        Which parameters take part.
-
-    Returns
-    -------
-    Tensor of shape (n_active, n_active)
-        In float64, from products in float32: a damped step does not feel the difference.
-    """
-    n_active = int(active.sum())
-    total = torch.zeros(n_active, n_active, dtype=torch.float32)
-    where = {name: view[0].nonzero(as_tuple=True) for name, view in parameters.with_flat(active).views.items()}
-    for X, _, weights in rows.chunks(max(64, _CHUNK_ENTRIES // max(1, n_active))):
-        for output in range(network.n_outputs):
-            factors = network.factors(parameters.views, X, output)
-            columns = [
-                target[:, index[0]] * (source[:, index[1]] if len(index) > 1 else 1.0)
-                for (source, target), index in ((factors[name], where[name]) for name in where)
-            ]
-            J = (torch.cat(columns, dim=1) * weights[0].sqrt()).float()
-            total.addmm_(J.T, J)
-    return total.double()
+def _free(parameters: Parameters) -> Tensor:
+    """Return which parameters pay nothing."""
+    mark = parameters.with_flat(torch.zeros_like(parameters.flat, dtype=torch.bool))
+    mark.views["c"].fill_(True)
+    return mark.flat
 
 
 def descend(problem: Problem, network: ResidualNetwork, parameters: Parameters, *, max_steps: int, tol: float) -> Point:
@@ -268,6 +232,6 @@ def _one_step(problem: Problem, point: Point, model: Quadratic, damping: float) 
         if objective < point.objective:
             if point.objective - objective > 0.5 * model.predicted(s):
                 damping = max(_DAMPING[1], damping / 4.0)
-            return Point(point.network, moved, objective, point.loss, point.gradient), damping
+            return replace(point, parameters=moved, objective=objective), damping
         damping = min(_DAMPING[2], damping * 4.0)
     return None, damping

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sklearn_htmc._training.architecture import Architecture, Parameters
-from sklearn_htmc._training.residual import ResidualNetwork
 
 _ROWS = 8192  # rows per chunk of a full pass; bounds the memory
 
@@ -32,11 +31,29 @@ class Rows:
     y: Tensor
     weights: Tensor
 
-    def chunks(self, size: int = _ROWS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield ``X, y, weights`` with a leading problem axis, ``weights`` with a trailing one of length one."""
+    @property
+    def chunk_size(self) -> int:
+        """Rows of a chunk of a full pass."""
+        return _ROWS
+
+    def parts(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield ``X, y, weights`` of consecutive rows as they are."""
         for start in range(0, len(self.X), size):
             part = slice(start, start + size)
-            yield self.X[part][None], self.y[part][None], self.weights[part][None, :, None]
+            yield self.X[part], self.y[part], self.weights[part]
+
+    def thinned(self, n_rows: int) -> Rows:
+        """Return all rows, or that many evenly spread ones where there are more."""
+        if len(self.X) <= n_rows:
+            return self
+        chosen = torch.linspace(0, len(self.X) - 1, n_rows).long()
+        weights = self.weights[chosen]
+        return Rows(self.X[chosen], self.y[chosen], weights / weights.sum())
+
+    def chunks(self, size: int = _ROWS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield ``X, y, weights`` with a leading problem axis, ``weights`` with a trailing one of length one."""
+        for X, y, weights in self.parts(size):
+            yield X[None], y[None], weights[None, :, None]
 
 
 def mean_loss(architecture: Architecture, parameters: Parameters, rows: Rows) -> float:
@@ -79,44 +96,3 @@ def penalty_weights(architecture: Architecture, parameters: Parameters, rows: Ro
     squares = parameters.zeros_like()
     architecture.path_bound(parameters.views, rows.X.abs().amax(0), squares.views)
     return squares.with_flat(squares.flat.sqrt())
-
-
-def norm_gradient(
-    network: ResidualNetwork, parameters: Parameters, rows: Rows, weights: Parameters, weighting: str
-) -> Tensor:
-    """Return the gradient of the norm of one problem, in which the weights depend on the parameters.
-
-    With squared sensitivities ``S_p``, ``d sum_p sqrt(S_p) |t_p| = sum_p omega_p sign(t_p) dt_p + |t_p| dS_p / (2
-    omega_p)``, and the second term is a sum over rows, so chunks of them bound the memory.
-
-    Parameters
-    ----------
-    network : ResidualNetwork
-        The network.
-    parameters : Parameters
-        Parameters of one problem.
-    rows : Rows
-        Rows.
-    weights : Parameters
-        ``omega`` at the parameters.
-    weighting : {"sensitivity", "path"}
-        Weights of the norm.
-
-    Returns
-    -------
-    Tensor of shape (n_parameters,)
-        The gradient in the orthant of the parameters.
-    """
-    flat = parameters.flat.detach().clone().requires_grad_(True)
-    views = parameters.with_flat(flat).views
-    if weighting == "path":
-        (gradient,) = torch.autograd.grad(network.path_norm(views, rows.X.abs().amax(0)), flat)
-        return gradient
-    share = weights.with_flat((0.5 * parameters.flat.abs() / weights.flat).nan_to_num(0.0, 0.0, 0.0))
-    total = weights.flat * parameters.flat.sign()
-    for X, _, w in rows.chunks(_ROWS // 2):
-        squares = network.squared_sensitivities(views, X[0], w[0, :, 0])
-        weighted = torch.stack([(share.views[name][0] * square).sum() for name, square in squares.items()])
-        (part,) = torch.autograd.grad(weighted.sum(), flat)
-        total += part
-    return total

@@ -150,32 +150,6 @@ class ResidualNetwork:
         torch.bmm(weighted.mT, X.square(), out=out["E"])
         torch.sum(weighted, 1, out=out["e"])
 
-    def squared_sensitivities(self, parameters: Views, X: Tensor, weights: Tensor) -> dict[str, Tensor]:
-        """Return ``E_P[sum_j (df_j/dt_p)^2]`` of one problem as a differentiable function of its parameters.
-
-        Parameters
-        ----------
-        parameters : dict of Tensor
-            Views of the parameters of one problem.
-        X : Tensor of shape (n_samples, n_features)
-            Rows.
-        weights : Tensor of shape (n_samples,)
-            Their weights.
-
-        Returns
-        -------
-        dict of str to Tensor
-            One per parameter but the free constant, each of the shape of its array.
-        """
-        t = {name: view[0] for name, view in parameters.items()}
-        tape = _one_forward(t, X, self.n_blocks)
-        squares = [a.square() for a in tape]
-        total: dict[str, Tensor] = {}
-        for output in range(self.n_outputs):
-            for name, part in _one_sensitivity(t, tape, squares, X, weights[:, None], output).items():
-                total[name] = total[name] + part if name in total else part
-        return total
-
     def path_norm(self, parameters: Views, reach: Tensor) -> Tensor:
         """Return the norm of one problem with path weights, differentiably: every path counts once for each of its
         edges.
@@ -230,38 +204,6 @@ class ResidualNetwork:
             g = g + z @ size[f"V{block}"]
         out["E"].copy_((g.mT * x.mT).square())
         out["e"].copy_(g.squeeze(1).square())
-
-    def factors(self, parameters: Views, X: Tensor, output: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return what the Jacobian is made of: ``df/dW[v, u] = source[:, u] * target[:, v]`` for every matrix W.
-
-        Parameters
-        ----------
-        parameters : dict of Tensor
-            Views of the parameters of one problem.
-        X : Tensor of shape (1, n_samples, n_features)
-            Rows.
-        output : int
-            Which output f is.
-
-        Returns
-        -------
-        dict of str to tuple of Tensor
-            Source activations (n_samples, n_sources) and derivatives at the targets (n_samples, n_targets).
-            Biases have the source 1, which is left to the caller.
-        """
-        _, tape = self.forward(parameters, X)
-        probe = torch.zeros(X.shape[1], self.n_outputs, dtype=X.dtype, device=X.device)
-        probe[:, output] = 1.0
-        factors = {"A": (tape[-1][0], probe), "c": (probe, probe)}
-        g = probe @ parameters["A"][0]
-        for block in reversed(range(self.n_blocks)):
-            h, a = tape[2 * block + 1][0], tape[2 * block][0]
-            factors[f"U{block}"] = (h, g)
-            z = _through_relu(g @ parameters[f"U{block}"][0], h)
-            factors[f"V{block}"] = (a, z)
-            factors[f"b{block}"] = (z, z)
-            g = g + z @ parameters[f"V{block}"][0]
-        return factors | {"E": (X[0], g), "e": (g, g)}
 
     def rescalings(self, parameters: Parameters) -> Tensor:
         """Return the directions in which one problem moves without changing its function.
@@ -442,38 +384,6 @@ def _sliced(arrays: Arrays) -> Arrays:
         out[f"b{block}"] = arrays[f"b{block}"][neurons]
         out[f"U{block}"] = arrays[f"U{block}"][np.ix_(stream, neurons)]
     return out
-
-
-def _one_forward(t: Views, X: Tensor, n_blocks: int) -> list[Tensor]:
-    """Return the tape of one problem without in-place operations, for automatic differentiation."""
-    a = X @ t["E"].T + t["e"]
-    tape = [a]
-    for block in range(n_blocks):
-        h = torch.relu(a @ t[f"V{block}"].T + t[f"b{block}"])
-        a = a + h @ t[f"U{block}"].T
-        tape += [h, a]
-    return tape
-
-
-def _one_sensitivity(
-    t: Views, tape: list[Tensor], squares: list[Tensor], X: Tensor, w: Tensor, output: int
-) -> dict[str, Tensor]:
-    """Return the squared sensitivities of one output of one problem, differentiably."""
-    n_blocks = len(tape) // 2
-    readout = torch.zeros_like(t["A"])
-    readout[output] = w[:, 0] @ squares[-1]
-    out = {"A": readout}
-    g = t["A"][output].expand(len(X), -1)
-    for block in reversed(range(n_blocks)):
-        h = tape[2 * block + 1]
-        out[f"U{block}"] = (g.square() * w).T @ squares[2 * block + 1]
-        z = (g @ t[f"U{block}"]) * (h > 0)
-        weighted = z.square() * w
-        out[f"V{block}"] = weighted.T @ squares[2 * block]
-        out[f"b{block}"] = weighted.sum(0)
-        g = g + z @ t[f"V{block}"]
-    weighted = g.square() * w
-    return out | {"E": weighted.T @ X.square(), "e": weighted.sum(0)}
 
 
 def _along(parameters: Parameters, axes: dict[str, int], signs: dict[str, float], n_units: int) -> Tensor:

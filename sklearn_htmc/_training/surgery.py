@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,8 +20,11 @@ from sklearn_htmc._training.gauss_newton import Point, Problem, Quadratic, desce
 _ROUND = 0.08  # share of the edges that go in one round
 _RIDGE = 1e-4  # added to the unit diagonal of H before it is inverted
 _STEPS = 6  # Gauss-Newton steps between two rounds
-_PRICE = 0.02  # divided by the number of edges: the least strength at a size, against small networks with huge weights
+_PRUNING_STEPS = 4  # the same where the price decides
 _EXPLOSION = 1.5  # times the objective that a removal may lead to, before the steps that repair it
+_TRIED = 0.3  # share of the edges that may go at once where they are cheap
+_REPAIRED = 0.25  # of the objective: what steps after a removal may be expected to win back
+_HALVINGS = 6  # sizes of a removal that are tried
 
 
 def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
@@ -49,10 +53,52 @@ def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
             smaller = _largest(problem, point, max(0, n_edges - (n_removed << stuck)))
         else:
             smaller = _without(problem, point, n_removed)
-        problem = problem.at_least(_PRICE / max(1, smaller.n_edges))
         point = descend(problem, smaller.network, smaller.parameters, max_steps=_STEPS, tol=1e-5)
         stuck = 0 if point.n_edges < n_edges else stuck + 1
         yield point
+
+
+def pruned(problem: Problem, point: Point, price: float) -> Point:
+    """Remove edges as long as the objective plus ``price`` times the number of edges falls.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    point : Point
+        Where to start.
+    price : float
+        What an edge has to lower the objective by, to stay.
+
+    Returns
+    -------
+    Point
+        Re-optimised, and not above the start with the price of the edges included.
+    """
+    metric, n_tried = problem.metric_rows(), max(1, int(_TRIED * point.n_edges))
+    while n_tried and point.n_edges > 1:
+        model = Quadratic.at(point, metric)
+        inverse = _inverse(model.H + _rescalings(point, model))
+        cost = torch.where(model.penalised, 0.5 * model.u.square() / inverse.diagonal(), math.inf)
+        order = cost.argsort()
+        n_tried = min(n_tried, int((cost < 2.0 * price).sum()))
+        trials = [
+            (_removed(problem, point, model, inverse, order[: n_tried >> k], share), n_tried >> k)
+            for k in range(_HALVINGS)
+            for share in (1.0, 0.0)
+            if n_tried >> k
+        ]
+        if not trials:
+            break
+        best, n_removed = min(trials, key=lambda trial: trial[0].objective + price * trial[0].n_edges)
+        before = point.objective + price * point.n_edges
+        if best.objective + price * best.n_edges < before + _REPAIRED * point.objective:
+            following = descend(problem, *best.compacted(), max_steps=_PRUNING_STEPS, tol=1e-4)
+            if following.objective + price * following.n_edges < before:
+                point = following
+                continue
+        n_tried = min(n_tried, n_removed) // 4
+    return point
 
 
 def _largest(problem: Problem, point: Point, n_kept: int) -> Point:
@@ -94,7 +140,7 @@ def _removed(problem: Problem, point: Point, model: Quadratic, inverse: Tensor, 
     objective = problem.objective(point.network, moved)
     if not math.isfinite(objective):
         objective = math.inf
-    return Point(point.network, moved, objective, point.loss, point.gradient)
+    return replace(point, parameters=moved, objective=objective)
 
 
 def _rescalings(point: Point, model: Quadratic) -> Tensor:

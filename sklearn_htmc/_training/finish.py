@@ -1,0 +1,296 @@
+"""From the end of the first-order phase to the finished network of one problem.
+
+What does nothing goes, the rest descends to a minimum, a budget is met, simpler models are compared, and everything
+is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from sklearn_htmc._network import Floats, SizePath, SparseNetwork
+from sklearn_htmc._training.architecture import Parameters
+from sklearn_htmc._training.certificate import Certificate, certify
+from sklearn_htmc._training.first_order import Problems, Settings
+from sklearn_htmc._training.gauss_newton import Point, Problem, descend
+from sklearn_htmc._training.growth import network_of
+from sklearn_htmc._training.linear import constant_candidate, linear_candidate
+from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
+from sklearn_htmc._training.residual import Arrays, ResidualNetwork, as_network, n_edges
+from sklearn_htmc._training.sizes import grow
+from sklearn_htmc._training.surgery import shrink
+from sklearn_htmc._training.threads import Stop, in_threads
+
+_LAST_STEPS = 15  # Gauss-Newton steps at the end
+_SECOND_ORDER_EDGES = 800  # above this a step costs more than it is worth
+_EDGES_PER_ROW = 3  # with more of them than that the data do not say where to go
+_NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, relative to that of the residual
+_MEETING = (150, 300)  # edges: removal goes down to the first number, growth up to the second
+_SEARCH_ROWS = 6_000  # the way to a budget looks at that many; the end looks at all
+_LINEAR = 0.01  # strength of the linear model from which networks grow
+_FLOOR = 3e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
+
+Network = tuple[ResidualNetwork, Parameters]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """One problem at its end."""
+
+    network: SparseNetwork
+    certificate: Certificate
+    n_edges: int
+    validation_loss: float
+    curve: Floats
+    sizes: SizePath | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One problem of a batch with its own rows.
+
+    Attributes
+    ----------
+    rows : Rows
+        Rows with positive weight.
+    judges : Rows or None
+        Held-out rows.
+    strength : float
+        Penalty strength.
+    seed : int
+        Seed.
+    """
+
+    rows: Rows
+    judges: Rows | None
+    strength: float
+    seed: int
+
+    @classmethod
+    def of(cls, problems: Problems, problem: int, X: Floats, y: Floats) -> Task:
+        """Take one problem out of a batch."""
+        rows, judges, held_out = (
+            weighted_rows(X, y, problems.sample_weights[problem]),
+            None,
+            problems.validation_weights,
+        )
+        if held_out is not None and held_out[problem].any():
+            judges = weighted_rows(X, y, held_out[problem])
+        return cls(rows, judges, problems.strengths[problem], problems.seeds[problem])
+
+    def judged(self, network: ResidualNetwork, parameters: Parameters) -> float:
+        """Return the loss on the held-out rows; NaN where there are none."""
+        return np.nan if self.judges is None else mean_loss(network, parameters, self.judges)
+
+    def exported(self, network: ResidualNetwork, parameters: Parameters) -> SparseNetwork:
+        """Return a network of the problem as a frozen object."""
+        input_range = np.array([self.rows.X.amin(0).numpy(), self.rows.X.amax(0).numpy()])
+        return as_network(network.arrays(parameters.views), input_range)
+
+
+def finished(
+    task: Task,
+    architecture: ResidualNetwork,
+    trained: Network,
+    settings: Settings,
+    curve: Floats,
+    stop: Stop,
+    n_threads: int,
+) -> Finished:
+    """Finish one problem.
+
+    Parameters
+    ----------
+    task : Task
+        The problem.
+    architecture : ResidualNetwork
+        The largest sizes allowed.
+    trained : ResidualNetwork and Parameters
+        What the first-order phase has ended with, compacted.
+    settings : Settings
+        Settings of the first-order phase, the budget among them.
+    curve : ndarray of shape (n_iter,)
+        Loss of the passes.
+    stop : Stop
+        Checked now and then.
+    n_threads : int
+        Threads to use.
+    """
+    rows, budget = task.rows, settings.max_edges
+    candidates = [
+        c for c in _simple_candidates(architecture, rows, task.strength) if budget is None or _size(c) <= budget
+    ]
+    ways: list[Network] = []
+    if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged, and a simple candidate takes its place
+        trained = _without_negligible(*trained, rows)
+        problem = Problem.consistent(rows, task.strength, settings.weighting, *trained)
+        if budget is None:
+            ways = [_at_minimum(problem, trained)]
+        else:
+            ways = _to_budget(problem, trained, architecture, budget, task.seed, stop, n_threads)
+        candidates.insert(0, ways[-1])
+    measured = [(certify(*c, rows, task.strength, settings.weighting), c) for c in candidates]
+    finite = [m for m in measured if np.isfinite(m[0].objective)]
+    certificate, best = min(finite, key=lambda m: m[0].objective)
+    sizes = None if budget is None else _size_path([*ways, best], task)
+    return described(task, *best, certificate, curve, sizes)
+
+
+def described(
+    task: Task,
+    network: ResidualNetwork,
+    parameters: Parameters,
+    certificate: Certificate,
+    curve: Floats,
+    sizes: SizePath | None = None,
+) -> Finished:
+    """Return the result that belongs to a certified network."""
+    network_, judged = task.exported(network, parameters), task.judged(network, parameters)
+    return Finished(network_, certificate, _size((network, parameters)), judged, curve, sizes)
+
+
+def weighted_rows(X: Floats, y: Floats, weights: Floats) -> Rows:
+    """Return the rows with positive weight as float64 tensors."""
+    used = np.flatnonzero(weights)
+    if used.size < len(weights):
+        X, y, weights = X[used], y[used], weights[used]
+    return Rows(torch.as_tensor(X), torch.as_tensor(y), torch.as_tensor(weights / weights.sum()))
+
+
+def _size(network: Network) -> int:
+    return n_edges(network[0].arrays(network[1].views))
+
+
+# --- one network ----------------------------------------------------------------------------------
+
+
+def _without_negligible(network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Network:
+    """Remove edges that do nothing on the rows, re-centre the output, and compact again.
+
+    Importance is a derivative, and an edge whose derivative is zero can still hold a neuron shut. So a set of edges
+    goes only if the loss agrees; else a smaller set is tried.
+    """
+    loss = mean_loss(network, parameters, rows)
+    omega = sensitivities(network, parameters, rows)
+    squares = (omega.flat * parameters.flat).square()
+    squares[(omega.flat == 0) | (parameters.flat == 0)] = np.inf  # c, and what is gone or cannot be judged
+    squares, order = squares.sort()
+    for share in (1.0, 0.3, 0.1):
+        n_removed = int((squares.cumsum(0) <= (share * _NEGLIGIBLE) ** 2 * 2.0 * loss).sum())
+        trial = parameters.with_flat(parameters.flat.clone())
+        trial.flat[order[:n_removed]] = 0.0
+        if mean_loss(network, trial, rows) <= loss * (1.0 + _NEGLIGIBLE):
+            network, parameters = network.compact(trial.views, 0)
+            break
+    for X, y, weights in rows.chunks():
+        f, _ = network.forward(parameters.views, X)
+        parameters.views["c"] += ((y - f) * weights).sum(1)
+    return network, parameters
+
+
+def _at_minimum(problem: Problem, network: Network) -> Network:
+    """Descend to a minimum where the network is small enough for that and the rows can tell where it is."""
+    if _size(network) > min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(problem.rows.X)):
+        return network
+    return descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5).compacted()
+
+
+def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Network]:
+    """Return the best linear network, where there is one, and the constant."""
+    X, y, weights = rows.X.numpy(), rows.y.numpy(), rows.weights.numpy()
+    linear = linear_candidate(X, y, weights, strength, width=architecture.width)
+    constant = constant_candidate(y, weights, n_features=X.shape[1])
+    return [_from_arrays(architecture, arrays) for arrays in (linear, constant) if arrays is not None]
+
+
+def _from_arrays(architecture: ResidualNetwork, arrays: Arrays) -> Network:
+    """Return a network whose blocks are empty."""
+    width = arrays["e"].size
+    for block in range(architecture.n_blocks):
+        arrays |= {f"V{block}": np.zeros((0, width)), f"b{block}": np.zeros(0), f"U{block}": np.zeros((width, 0))}
+    return network_of(arrays, architecture.n_features)
+
+
+# --- the way to a budget --------------------------------------------------------------------------
+
+
+def _to_budget(
+    problem: Problem,
+    trained: Network,
+    room: ResidualNetwork,
+    budget: int,
+    seed: int,
+    stop: Stop,
+    n_threads: int,
+) -> list[Network]:
+    """Return networks of all sizes on the way, the last one within the budget and re-optimised on all rows."""
+    thinned = replace(problem, rows=problem.rows.thinned(_SEARCH_ROWS))
+    rms = (2.0 * mean_loss(*trained, thinned.rows)) ** 0.5
+    thinned = thinned.at_least(_FLOOR * rms)
+
+    def one_way(way: Iterator[Point], stop_of_pool: Stop) -> list[Point]:
+        points = []
+        for point in way:
+            stop.check()
+            stop_of_pool.check()
+            points.append(point)
+        return points
+
+    ways = [_down(thinned, trained, budget)]
+    if budget < _MEETING[1]:
+        ways.append(_up(thinned, room, budget, seed))
+    points = [point for way in in_threads(one_way, ways, n_threads) for point in way]
+    best = min((p for p in points if p.n_edges <= budget), key=lambda p: p.loss)
+    last = descend(replace(problem, strength=thinned.strength), *best.compacted(), max_steps=_LAST_STEPS, tol=1e-5)
+    return [point.compacted() for point in [*points, last]]
+
+
+def _down(problem: Problem, trained: Network, budget: int) -> Iterator[Point]:
+    """Yield ever smaller networks from the trained one on, to where growth is better or to the budget."""
+    network, parameters = _most_important(*trained, problem.rows, max(budget, _SECOND_ORDER_EDGES))
+    point = problem.at(network, parameters)
+    yield point
+    goal = budget if budget >= _MEETING[1] else max(budget, _MEETING[0])
+    if point.n_edges <= _SECOND_ORDER_EDGES:
+        yield from shrink(problem, point, goal)
+
+
+def _up(problem: Problem, room: ResidualNetwork, budget: int, seed: int) -> Iterator[Point]:
+    """Yield ever larger networks from a linear one on, then go back from beyond the budget into it."""
+    linear, *_, constant = _simple_candidates(room, problem.rows, _LINEAR)
+    yield problem.at(*constant)
+    for point in grow(problem, problem.at(*linear), room, budget, seed):
+        yield point
+    yield from shrink(problem, point, budget)
+
+
+def _most_important(network: ResidualNetwork, parameters: Parameters, rows: Rows, n_kept: int) -> Network:
+    """Keep the most important edges; the first-order phase has usually seen to it already."""
+    if _size((network, parameters)) <= n_kept:
+        return network, parameters
+    importance = sensitivities(network, parameters, rows)
+    importance.flat.mul_(parameters.flat.abs())
+    importance.views["c"].fill_(np.inf)
+    order = importance.flat.argsort(descending=True)
+    trial = parameters.with_flat(parameters.flat.clone())
+    trial.flat[order[n_kept + network.n_outputs :]] = 0.0
+    return network.compact(trial.views, 0)
+
+
+def _size_path(ways: list[Network], task: Task) -> SizePath:
+    """Return the networks that no smaller one fits as well as, from small to large."""
+    measured = [(_size(network), mean_loss(*network, task.rows), network) for network in ways]
+    kept: list[tuple[int, float, Network]] = []
+    for item in sorted(measured, key=lambda item: item[:2]):
+        if np.isfinite(item[1]) and (not kept or item[1] < kept[-1][1]):
+            kept.append(item)
+    return SizePath(
+        networks=tuple(task.exported(*network) for _, _, network in kept),
+        n_edges=np.array([size for size, _, _ in kept], dtype=np.int64),
+        loss=np.array([loss for _, loss, _ in kept]),
+        validation_loss=np.array([task.judged(*network) for _, _, network in kept]),
+    )
