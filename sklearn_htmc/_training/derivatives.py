@@ -7,6 +7,8 @@ sensitivities ``S_p = E_P[sum_j a_u^2 g_vj^2]`` the norm is ``sum_p sqrt(S_p) |t
     omega_p sign(t_p) + d/dt_p sum_s share_s S_s,    share_s = |t_s| / (2 omega_s) held fixed,
 
 needs the adjoints of both families: those of the derivatives run up the network, those of the activations down.
+
+Everything is computed in the type of the rows and returned in float64.
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ def backward(t: Matrices, tape: Tape, output: int) -> Slopes:
 
 def value(network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: str) -> Value:
     """Return loss and norm; the arguments are those of `differentiate`."""
+    parameters = _in_type_of(rows, parameters)
     t = matrices(parameters)
     loss, squares = 0.0, parameters.zeros_like()
     for tape, y, w in _tapes(network, t, rows):
@@ -129,6 +132,7 @@ def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, 
     weighting : {"sensitivity", "path"}
         Weights of the norm.
     """
+    parameters = _in_type_of(rows, parameters)
     t = matrices(parameters)
     tapes: Sequence[tuple[Tape, Tensor, Tensor]] | None = None
     if len(rows.X) <= rows.chunk_size:
@@ -146,13 +150,14 @@ def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, 
     if weighting == "path":
         slope = _path_gradient(network, parameters, rows)
     else:
-        share = matrices(parameters.with_flat((0.5 * parameters.flat.abs() / at.weights).nan_to_num(0.0, 0.0, 0.0)))
+        weights = at.weights.to(parameters.flat.dtype)
+        share = matrices(parameters.with_flat((0.5 * parameters.flat.abs() / weights).nan_to_num(0.0, 0.0, 0.0)))
         total = parameters.zeros_like()
         for tape, _, w in tapes or _tapes(network, t, rows):
             for output in range(network.n_outputs):
                 _add_adjoint(total, t, share, tape, backward(t, tape, output), w[:, None], output)
-        slope = total.flat.addcmul_(at.weights, parameters.flat.sign())
-    return Gradients(at.loss, at.norm, at.weights, gradient.flat, slope)
+        slope = total.flat.addcmul_(weights, parameters.flat.sign())
+    return Gradients(at.loss, at.norm, at.weights, gradient.flat.double(), slope.double())
 
 
 def gauss_newton_matrix(network: ResidualNetwork, parameters: Parameters, rows: Rows, active: Tensor) -> Tensor:
@@ -174,6 +179,7 @@ def gauss_newton_matrix(network: ResidualNetwork, parameters: Parameters, rows: 
     Tensor of shape (n_active, n_active)
         In float64, from products in float32: a damped step does not feel the difference.
     """
+    parameters = _in_type_of(rows, parameters)
     n_active = int(active.sum())
     total = torch.zeros(n_active, n_active, dtype=torch.float32)
     where = {name: m.nonzero(as_tuple=True) for name, m in matrices(parameters.with_flat(active)).items()}
@@ -184,6 +190,33 @@ def gauss_newton_matrix(network: ResidualNetwork, parameters: Parameters, rows: 
             J = _jacobian(tape, backward(t, tape, output), where, output).mul_(root[:, None])
             total.addmm_(J.T, J)
     return total.double()
+
+
+def jacobian(network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Tensor:
+    """Return the derivatives of the only output with respect to the nonzero parameters and the free constant.
+
+    Parameters
+    ----------
+    network : ResidualNetwork
+        The network.
+    parameters : Parameters
+        Parameters of one problem.
+    rows : Rows
+        Rows.
+
+    Returns
+    -------
+    Tensor of shape (n_samples, n_active)
+        In float32.
+    """
+    t = matrices(_in_type_of(rows, parameters))
+    where = {name: m.nonzero(as_tuple=True) for name, m in (t | {"c": torch.ones_like(t["c"])}).items()}
+    tape = forward(t, rows.X, network.n_blocks)
+    return _jacobian(tape, backward(t, tape, 0), where, 0)
+
+
+def _in_type_of(rows: Rows, parameters: Parameters) -> Parameters:
+    return parameters if parameters.flat.dtype == rows.X.dtype else parameters.to(rows.X.dtype)
 
 
 def _jacobian(tape: Tape, slopes: Slopes, where: dict[str, tuple[Tensor, ...]], output: int) -> Tensor:
@@ -216,7 +249,7 @@ def _tapes(network: ResidualNetwork, t: Matrices, rows: Rows) -> Iterator[tuple[
 
 
 def _loss(tape: Tape, y: Tensor, w: Tensor) -> float:
-    return 0.5 * float(w @ (tape.outputs - y).square().sum(1))
+    return 0.5 * float((tape.outputs - y).square().sum(1).double() @ w.double())
 
 
 def _valued(
@@ -224,7 +257,7 @@ def _valued(
 ) -> Value:
     if weighting == "path":
         network.path_bound(parameters.views, rows.X.abs().amax(0), squares.views)
-    weights = squares.flat.sqrt()
+    weights = squares.flat.double().sqrt()
     return Value(loss, float(WeightedL1(weights).value(parameters.flat)), weights)
 
 

@@ -29,10 +29,11 @@ _LAST_STEPS = 15  # Gauss-Newton steps at the end
 _SECOND_ORDER_EDGES = 800  # above this a step costs more than it is worth
 _EDGES_PER_ROW = 3  # with more of them than that the data do not say where to go
 _NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, relative to that of the residual
-_MEETING = (150, 300)  # edges: removal goes down to the first number, growth up to the second
+_ROWS_PER_EDGE = 2  # beyond the budget growth stays below that
+_MEETING = 250  # edges: removal goes down to there, growth up
 _SEARCH_ROWS = 6_000  # the way to a budget looks at that many; the end looks at all
 _LINEAR = 0.01  # strength of the linear model from which networks grow
-_FLOOR = 3e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
+_FLOOR = 5e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
 
 Network = tuple[ResidualNetwork, Parameters]
 
@@ -228,9 +229,12 @@ def _to_budget(
     n_threads: int,
 ) -> list[Network]:
     """Return networks of all sizes on the way, the last one within the budget and re-optimised on all rows."""
-    thinned = replace(problem, rows=problem.rows.thinned(_SEARCH_ROWS))
-    rms = (2.0 * mean_loss(*trained, thinned.rows)) ** 0.5
-    thinned = thinned.at_least(_FLOOR * rms)
+    rows = problem.rows.thinned(_SEARCH_ROWS)
+    rms = (2.0 * mean_loss(*trained, rows)) ** 0.5
+    problem = problem.at_least(_FLOOR * rms)
+    search = replace(problem, rows=rows.single())
+    linear, *_, constant = _simple_candidates(room, rows, _LINEAR)
+    trained = _most_important(*trained, rows, max(budget, _SECOND_ORDER_EDGES))
 
     def one_way(way: Iterator[Point], stop_of_pool: Stop) -> list[Point]:
         points = []
@@ -240,32 +244,38 @@ def _to_budget(
             points.append(point)
         return points
 
-    ways = [_down(thinned, trained, budget)]
-    if budget < _MEETING[1]:
-        ways.append(_up(thinned, room, budget, seed))
+    ways = [_down(search, trained, budget)]
+    if budget < _MEETING:  # one growth that goes all the way, the longest job, and another try at the budget itself
+        whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
+        ways.insert(0, _up(search, linear, room, budget, max(budget, whole), seed))
+        ways.append(_up(search, linear, room, budget, budget, seed + 1))
     points = [point for way in in_threads(one_way, ways, n_threads) for point in way]
-    best = min((p for p in points if p.n_edges <= budget), key=lambda p: p.loss)
-    last = descend(replace(problem, strength=thinned.strength), *best.compacted(), max_steps=_LAST_STEPS, tol=1e-5)
-    return [point.compacted() for point in [*points, last]]
+    networks = [constant, *(point.compacted() for point in points)]
+    within = [network for network in networks if _size(network) <= budget]
+    losses = [mean_loss(network, parameters, problem.rows) for network, parameters in within]
+    best = within[int(np.argmin(losses))]
+    return [*networks, descend(problem, *best, max_steps=_LAST_STEPS, tol=1e-5).compacted()]
 
 
 def _down(problem: Problem, trained: Network, budget: int) -> Iterator[Point]:
     """Yield ever smaller networks from the trained one on, to where growth is better or to the budget."""
-    network, parameters = _most_important(*trained, problem.rows, max(budget, _SECOND_ORDER_EDGES))
-    point = problem.at(network, parameters)
+    point = problem.at(*trained)
     yield point
-    goal = budget if budget >= _MEETING[1] else max(budget, _MEETING[0])
     if point.n_edges <= _SECOND_ORDER_EDGES:
-        yield from shrink(problem, point, goal)
+        yield from shrink(problem, point, max(budget, _MEETING))
 
 
-def _up(problem: Problem, room: ResidualNetwork, budget: int, seed: int) -> Iterator[Point]:
-    """Yield ever larger networks from a linear one on, then go back from beyond the budget into it."""
-    linear, *_, constant = _simple_candidates(room, problem.rows, _LINEAR)
-    yield problem.at(*constant)
-    for point in grow(problem, problem.at(*linear), room, budget, seed):
+def _up(
+    problem: Problem, linear: Network, room: ResidualNetwork, budget: int, limit: int, seed: int
+) -> Iterator[Point]:
+    """Yield ever larger networks from a linear one on, then go back from just beyond the budget into it."""
+    beyond = None
+    for point in grow(problem, problem.at(*linear), room, limit, seed):
+        if beyond is None and point.n_edges > budget:
+            beyond = point
         yield point
-    yield from shrink(problem, point, budget)
+    if beyond is not None:
+        yield from shrink(problem, beyond, budget)
 
 
 def _most_important(network: ResidualNetwork, parameters: Parameters, rows: Rows, n_kept: int) -> Network:

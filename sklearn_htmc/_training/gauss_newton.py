@@ -220,7 +220,9 @@ def descend(problem: Problem, network: ResidualNetwork, parameters: Parameters, 
         point = problem.at(network, following.parameters)
         if fallen <= tol * point.objective:
             break
-    return problem.at(*point.compacted())
+    network, parameters = point.compacted()
+    same = network == point.network and torch.equal(parameters.flat, point.parameters.flat)
+    return point if same else problem.at(network, parameters)
 
 
 def _one_step(problem: Problem, point: Point, model: Quadratic, damping: float) -> tuple[Point | None, float]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.derivatives import Tape, forward, matrices
+from sklearn_htmc._training.derivatives import Tape, forward, jacobian, matrices
 from sklearn_htmc._training.gauss_newton import Point, Problem
 from sklearn_htmc._training.objective import Rows
 from sklearn_htmc._training.residual import Arrays, ResidualNetwork
@@ -29,7 +29,6 @@ _INPUTS = (1, 1, 2, 2, 3, 4)  # numbers of inputs of the random neurons
 _TAKEN = 3  # neurons that enter together
 _ALIKE = 0.95  # correlation from which on two neurons are the same
 _EQUAL = 0.9999  # correlation from which on two inputs are the same
-_FEATURES = 50  # up to this many features, neurons are compared with all linear functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +104,13 @@ def with_new_neurons(
         The largest sizes allowed.
     """
     network, t = point.network, matrices(point.parameters)
-    tape = forward(t, rows.X, network.n_blocks)
-    residual = rows.y - tape.outputs
-    basis = _explained(t, tape)
+    tape = forward(t, rows.X.double(), network.n_blocks)
+    residual = rows.y.double() - tape.outputs
+    basis = _explained(point, rows, tape)
     found: list[_Neuron] = []
     for block in range(network.n_blocks):
         if network.neurons[block] < room.neurons[block]:
-            found += _search(_inputs_of(tape, block), residual, rows.weights, basis, price, generator, block)
+            found += _search(_inputs_of(tape, block), residual, rows.weights.double(), basis, price, generator, block)
     chosen = _different([neuron for neuron in found if neuron.score > 0])
     arrays = network.arrays(point.parameters.views)
     entered = [neuron for neuron in chosen if _enter(arrays, neuron, room)]
@@ -128,10 +127,12 @@ def network_of(arrays: Arrays, n_features: int) -> tuple[ResidualNetwork, Parame
 # --- the search -----------------------------------------------------------------------------------
 
 
-def _explained(t: dict[str, Tensor], tape: Tape) -> Tensor:
-    """Return what the network could fit by itself: features and neurons, of shape (n_samples, n_columns)."""
-    X = tape.X if tape.X.shape[1] <= _FEATURES else tape.X[:, t["E"].any(dim=0)]
-    return torch.cat([X, *tape.neurons], dim=1)
+def _explained(point: Point, rows: Rows, tape: Tape) -> Tensor:
+    """Return what the network could fit by small changes of itself, of shape (n_samples, n_columns)."""
+    if point.network.n_outputs == 1:
+        return jacobian(point.network, point.parameters, rows)
+    # What all outputs have in common.
+    return torch.cat([torch.ones(len(rows.X), 1), tape.stream[-1].float(), *(h.float() for h in tape.neurons)], dim=1)
 
 
 def _inputs_of(tape: Tape, block: int) -> _Inputs:
@@ -160,7 +161,7 @@ class _Correlation:
     def __init__(self, Z: Tensor, residual: Tensor, weights: Tensor, basis: Tensor) -> None:
         self.Z = Z.float()
         self.root = weights.sqrt().float()[:, None]
-        columns = torch.cat([torch.ones(len(Z), 1), basis.float()], dim=1) * self.root
+        columns = basis * self.root
         columns = columns / columns.norm(dim=0).clamp(min=1e-12)
         Q, R = torch.linalg.qr(columns)
         self.Q = Q[:, R.diagonal().abs() > 1e-3]

@@ -50,6 +50,10 @@ class Rows:
         weights = self.weights[chosen]
         return Rows(self.X[chosen], self.y[chosen], weights / weights.sum())
 
+    def single(self) -> Rows:
+        """Return the rows in single precision."""
+        return Rows(self.X.float(), self.y.float(), self.weights.float())
+
     def chunks(self, size: int = _ROWS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield ``X, y, weights`` with a leading problem axis, ``weights`` with a trailing one of length one."""
         for X, y, weights in self.parts(size):

@@ -85,7 +85,7 @@ def pruned(problem: Problem, point: Point, price: float) -> Point:
         trials = [
             (_removed(problem, point, model, inverse, order[: n_tried >> k], share), n_tried >> k)
             for k in range(_HALVINGS)
-            for share in (1.0, 0.0)
+            for share in ((1.0, 0.0) if k == 0 else (1.0,))
             if n_tried >> k
         ]
         if not trials:
@@ -97,7 +97,7 @@ def pruned(problem: Problem, point: Point, price: float) -> Point:
             if following.objective + price * following.n_edges < before:
                 point = following
                 continue
-        n_tried = min(n_tried, n_removed) // 4
+        n_tried = min(n_tried, n_removed) // 8
     return point
 
 
