@@ -152,7 +152,7 @@ def _fit_seconds(X: np.ndarray, y: np.ndarray, seed: int) -> list[float]:
 
 
 def batch(repeats: int) -> Iterator[Measurement]:
-    """45 problems as one batch against 45 fits, both on one core."""
+    """45 problems as one batch against 45 fits, both on one core, as in the search for alpha: first order only."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, initializer=stay_on_one_core) as pool:
         together, separate = np.array(pool.submit(batch_versus_separate, repeats).result()).T
@@ -188,7 +188,7 @@ def batch_versus_separate(repeats: int) -> list[tuple[float, float]]:
     strengths = np.geomspace(1e-4, 0.03, 15)
     weights = np.array([fold != f for _ in strengths for f in range(3)], dtype=float)
     together = Problems(tuple(np.repeat(strengths, 3)), (0,) * 45, weights)
-    architecture, settings = ResidualNetwork(10, 1, 32, (64, 64)), Settings(60, 128)
+    architecture, settings = ResidualNetwork(10, 1, 32, (64, 64)), Settings(60, 128, polish=False)
 
     def fit(problems: Problems) -> float:
         start = time.perf_counter()

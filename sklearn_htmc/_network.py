@@ -86,12 +86,12 @@ class Block:
     def __call__(self, h: Floats) -> Floats:
         """Apply the block to ``h`` of shape (n_samples, width_in)."""
         inner, outer, skip, has_offset = self._operators
-        out = h if skip is None else h @ skip
+        out = h if skip is None else _product(h, skip)
         if self.bias.size:
-            active = h @ inner
+            active = _product(h, inner)
             active += self.bias
             np.maximum(active, 0.0, out=active)
-            out = out + active @ outer
+            out = out + _product(active, outer)
         return out + self.offset if has_offset else out
 
     def __getstate__(self) -> dict[str, Any]:
@@ -281,6 +281,12 @@ class RegularizationPath:
     loss_curves: tuple[Floats, ...]
     feature_norms: Floats
     sizes: tuple[SizePath | None, ...] = ()
+
+
+def _product(h: Floats, matrix: Any) -> Floats:
+    """Multiply by a dense or a sparse matrix; for a single row the method takes a third of the time of the operator."""
+    product: Floats = h.dot(matrix) if isinstance(matrix, np.ndarray) else h @ matrix
+    return product
 
 
 def _fast_transpose(matrix: csr_array) -> Any:

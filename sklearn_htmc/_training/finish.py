@@ -127,16 +127,19 @@ def finished(
     ]
     ways: list[Network] = []
     if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged, and a simple candidate takes its place
-        trained = _without_negligible(*trained, rows)
-        problem = Problem.consistent(rows, task.strength, settings.weighting, *trained)
-        if budget is None:
-            ways = [_at_minimum(problem, trained)]
-        else:
-            ways = _to_budget(problem, trained, architecture, budget, task.seed, stop, n_threads)
+        ways = [trained]
+        if settings.polish:
+            trained = _without_negligible(*trained, rows)
+            problem = Problem.consistent(rows, task.strength, settings.weighting, *trained)
+            if budget is None:
+                ways = [_at_minimum(problem, trained)]
+            else:
+                ways = _to_budget(problem, trained, architecture, budget, task.seed, stop, n_threads)
         candidates.insert(0, ways[-1])
-    measured = [(certify(*c, rows, task.strength, settings.weighting), c) for c in candidates]
-    finite = [m for m in measured if np.isfinite(m[0].objective)]
-    certificate, best = min(finite, key=lambda m: m[0].objective)
+    judge = Problem(rows, task.strength, settings.weighting)
+    objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
+    best = candidates[int(np.argmin(np.where(np.isfinite(objectives), objectives, np.inf)))]
+    certificate = certify(*best, rows, task.strength, settings.weighting)
     sizes = None if budget is None else _size_path([*ways, best], task)
     return described(task, *best, certificate, curve, sizes)
 

@@ -63,6 +63,8 @@ class Settings:
         Passes without a better validation loss after which a problem ends; None trains to the end.
     rate : float or None
         Constant step size; None lets it grow and decay.
+    polish : bool
+        Whether the second-order phase follows; to rank strengths it need not.
     """
 
     max_iter: int
@@ -72,6 +74,7 @@ class Settings:
     max_edges: int | None = None
     patience: int | None = None
     rate: float | None = None
+    polish: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,10 +41,26 @@ class WeightedL1:
 
     def prox(self, parameters: Tensor, step: Tensor | float) -> Tensor:
         """Return the soft-threshold of every entry at ``step * weights``."""
-        shrunk = (parameters.abs() - step * self.weights).clamp_(min=0.0)
-        return shrunk.copysign_(parameters)
+        return soft_threshold_(parameters.clone(), step * self.weights, torch.empty_like(parameters))
 
     def distance(self, parameters: Tensor, gradient: Tensor) -> Tensor:
         """Return ``|g + w sign(t)|`` where ``t`` is not zero, else how much ``|g|`` exceeds ``w``."""
         active = (gradient + self.weights * parameters.sign()).abs()
         return torch.where(parameters != 0, active, (gradient.abs() - self.weights).clamp(min=0.0))
+
+
+def soft_threshold_(parameters: Tensor, threshold: Tensor, scratch: Tensor) -> Tensor:
+    """Move every entry towards zero by its threshold, in place: ``t - clip(t, -threshold, threshold)``.
+
+    Parameters
+    ----------
+    parameters : Tensor
+        Changed and returned.
+    threshold : Tensor
+        Non-negative, of the same shape; infinity gives an exact zero.
+    scratch : Tensor
+        Memory of the same shape; on large tensors a new one costs as much as the arithmetic.
+    """
+    torch.neg(threshold, out=scratch)
+    torch.clamp(parameters, scratch, threshold, out=scratch)
+    return parameters.sub_(scratch)

@@ -10,12 +10,12 @@ which is the exact proximal step of ``rate * penalty`` in the norm of ``D``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.penalties import WeightedL1
+from sklearn_htmc._training.penalties import soft_threshold_
 
 _MOMENTUM = 0.9
 _MEMORY = 0.99
@@ -37,6 +37,11 @@ class AdamState:
     parameters: Tensor
     mean: Tensor
     square: Tensor
+    scratch: tuple[Tensor, Tensor] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Allocate the memory of a step."""
+        object.__setattr__(self, "scratch", (torch.empty_like(self.parameters), torch.empty_like(self.parameters)))
 
     @classmethod
     def start(cls, parameters: Tensor) -> AdamState:
@@ -50,30 +55,30 @@ class StepSizes:
 
     Attributes
     ----------
-    rate : Tensor
-        Step size.
+    slope, floor : Tensor
+        ``D / (rate * correction of the mean) = slope * sqrt(square) + floor``.
     pressure : Tensor
-        Multiple of the penalty that is switched on.
-    mean_correction, square_correction : Tensor
-        Factors that undo the bias of the running means towards their start at zero.
+        Multiple of the penalty that is switched on, over the correction of the mean.
     """
 
-    rate: Tensor
+    slope: Tensor
+    floor: Tensor
     pressure: Tensor
-    mean_correction: Tensor
-    square_correction: Tensor
 
     @classmethod
     def on(cls, device: torch.device) -> StepSizes:
         """Return zeros on a device."""
-        return cls(*(torch.zeros((), device=device) for _ in range(4)))
+        return cls(*(torch.zeros((), device=device) for _ in range(3)))
 
     def set(self, step: int, rate: float, pressure: float) -> None:
-        """Write the values for the step number ``step``, which counts from one."""
-        self.rate.fill_(rate)
-        self.pressure.fill_(pressure)
-        self.mean_correction.fill_(1.0 / (1.0 - _MOMENTUM**step))
-        self.square_correction.fill_((1.0 - _MEMORY**step) ** -0.5)
+        """Write the values for the step number ``step``, which counts from one, with a positive step size.
+
+        The corrections undo the bias of the running means towards their start at zero.
+        """
+        mean_correction = 1.0 / (1.0 - _MOMENTUM**step)
+        self.slope.fill_((1.0 - _MEMORY**step) ** -0.5 / (rate * mean_correction))
+        self.floor.fill_(_EPSILON / (rate * mean_correction))
+        self.pressure.fill_(pressure / mean_correction)
 
 
 def proximal_adam_step(state: AdamState, gradient: Tensor, penalty: Tensor, sizes: StepSizes) -> None:
@@ -90,10 +95,10 @@ def proximal_adam_step(state: AdamState, gradient: Tensor, penalty: Tensor, size
     sizes : StepSizes
         Step size and corrections.
     """
+    metric, scratch = state.scratch
     state.mean.lerp_(gradient, 1.0 - _MOMENTUM)
     state.square.mul_(_MEMORY).addcmul_(gradient, gradient, value=1.0 - _MEMORY)
-    metric = state.square.sqrt().mul_(sizes.square_correction).add_(_EPSILON)
-    move = torch.div(state.mean, metric).mul_(sizes.rate * sizes.mean_correction)
-    state.parameters.sub_(move)
-    threshold = torch.div(penalty, metric, out=metric)
-    state.parameters.copy_(WeightedL1(threshold).prox(state.parameters, sizes.rate * sizes.pressure))
+    torch.sqrt(state.square, out=metric).mul_(sizes.slope).add_(sizes.floor)
+    state.parameters.addcdiv_(state.mean, metric, value=-1.0)
+    threshold = torch.div(penalty, metric, out=metric).mul_(sizes.pressure)
+    soft_threshold_(state.parameters, threshold, scratch)
