@@ -454,7 +454,7 @@ class _Progress:
         return self._report
 
     def _report(self, n_done: int, loss: float, edges: float) -> None:
-        self.bar.set_postfix(loss=f"{loss:.3g}", edges=f"{edges:.0f}", refresh=False)
+        self.bar.set_postfix(loss=f"{loss:.3g}", edges=f"{edges:.0f}", refresh=n_done == 0)
         self.bar.update(n_done)
 
     def close(self, path: RegularizationPath) -> None:

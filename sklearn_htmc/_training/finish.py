@@ -15,7 +15,7 @@ import torch
 from sklearn_htmc._network import Floats, SizePath, SparseNetwork
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.certificate import Certificate, certify
-from sklearn_htmc._training.first_order import Problems, Settings
+from sklearn_htmc._training.first_order import Problems, Report, Settings
 from sklearn_htmc._training.gauss_newton import Point, Problem, descend
 from sklearn_htmc._training.growth import network_of
 from sklearn_htmc._training.linear import constant_candidate, linear_candidate
@@ -31,7 +31,7 @@ _EDGES_PER_ROW = 3  # with more of them than that the data do not say where to g
 _NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, relative to that of the residual
 _ROWS_PER_EDGE = 2  # beyond the budget growth stays below that
 _MEETING = 250  # edges: removal goes down to there, growth up
-_SEARCH_ROWS = 6_000  # the way to a budget looks at that many; the end looks at all
+_SEARCH_ROWS = 12_000  # the way to a budget looks at that many; the end looks at all
 _LINEAR = 0.01  # strength of the linear model from which networks grow
 _FLOOR = 5e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
 
@@ -99,7 +99,7 @@ def finished(
     trained: Network,
     settings: Settings,
     curve: Floats,
-    stop: Stop,
+    watch: Report,
     n_threads: int,
 ) -> Finished:
     """Finish one problem.
@@ -116,8 +116,8 @@ def finished(
         Settings of the first-order phase, the budget among them.
     curve : ndarray of shape (n_iter,)
         Loss of the passes.
-    stop : Stop
-        Checked now and then.
+    watch : callable
+        Called with 0, loss and edges of every network on the way to a budget; see `first_order.train`.
     n_threads : int
         Threads to use.
     """
@@ -134,7 +134,7 @@ def finished(
             if budget is None:
                 ways = [_at_minimum(problem, trained)]
             else:
-                ways = _to_budget(problem, trained, architecture, budget, task.seed, stop, n_threads)
+                ways = _to_budget(problem, trained, architecture, budget, task.seed, watch, n_threads)
         candidates.insert(0, ways[-1])
     judge = Problem(rows, task.strength, settings.weighting)
     objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
@@ -228,7 +228,7 @@ def _to_budget(
     room: ResidualNetwork,
     budget: int,
     seed: int,
-    stop: Stop,
+    watch: Report,
     n_threads: int,
 ) -> list[Network]:
     """Return networks of all sizes on the way, the last one within the budget and re-optimised on all rows."""
@@ -239,11 +239,11 @@ def _to_budget(
     linear, *_, constant = _simple_candidates(room, rows, _LINEAR)
     trained = _most_important(*trained, rows, max(budget, _SECOND_ORDER_EDGES))
 
-    def one_way(way: Iterator[Point], stop_of_pool: Stop) -> list[Point]:
+    def one_way(way: Iterator[Point], stop: Stop) -> list[Point]:
         points = []
         for point in way:
+            watch(0, point.loss, point.n_edges)
             stop.check()
-            stop_of_pool.check()
             points.append(point)
         return points
 

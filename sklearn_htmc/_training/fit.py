@@ -78,7 +78,7 @@ def fit_problems(
                 architecture.compact(trained.parameters.views, problem),
                 settings,
                 trained.curves[problem],
-                stop,
+                watch,
                 n_threads if len(problems) == 1 else 1,
             )
             for problem in range(len(part))

@@ -19,8 +19,7 @@ from sklearn_htmc._training.surgery import pruned
 
 _PRICES = tuple(0.04 * 0.5**k for k in range(8))  # of an edge, in shares of the loss
 _STEPS = 8  # Gauss-Newton steps after new edges
-_FAILURES = 4  # moves in a row without success after which a price is finished
-_QUIET = 3  # prices in a row at which nothing helps, after which nothing will
+_FAILURES = 3  # moves in a row without success after which a price is finished
 _WORTH = 1e-3  # relative fall of the objective that makes a move a success
 
 
@@ -47,10 +46,8 @@ def grow(problem: Problem, point: Point, room: ResidualNetwork, n_edges: int, se
     """
     generator, rows = torch.Generator().manual_seed(seed), problem.metric_rows()
     yield point
-    quiet = 0  # prices in a row at which nothing helped
     for share in _PRICES:
         price, failures, neurons_next = share * point.loss, 0, True
-        quiet += 1
         while failures < _FAILURES and point.n_edges <= n_edges:
             if neurons_next:
                 trial = with_new_neurons(point, rows, price, generator, room)
@@ -64,7 +61,5 @@ def grow(problem: Problem, point: Point, room: ResidualNetwork, n_edges: int, se
             following = pruned(problem, following, price)
             gain = point.objective - following.objective + price * (point.n_edges - following.n_edges)
             if gain > _WORTH * point.objective:
-                point, failures, quiet = following, 0, 0
+                point, failures = following, 0
                 yield point
-        if quiet == _QUIET:
-            return

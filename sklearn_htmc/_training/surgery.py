@@ -22,6 +22,7 @@ _RIDGE = 1e-4  # added to the unit diagonal of H before it is inverted
 _STEPS = 6  # Gauss-Newton steps between two rounds
 _PRUNING_STEPS = 4  # the same where the price decides
 _EXPLOSION = 1.5  # times the objective that a removal may lead to, before the steps that repair it
+_SINGLES = 8  # edges whose true cost is looked at where all removals explode
 _TRIED = 0.3  # share of the edges that may go at once where they are cheap
 _REPAIRED = 0.25  # of the objective: what steps after a removal may be expected to win back
 _HALVINGS = 6  # sizes of a removal that are tried
@@ -120,14 +121,20 @@ def _without(problem: Problem, point: Point, n_removed: int) -> Point:
     saliency = model.u.square() / inverse.diagonal()
     saliency[~model.penalised] = math.inf
     order = saliency.argsort()[: int(model.penalised.sum())]
-    while True:
+    while n_removed:
+        gone = order[:n_removed]
         best = min(
-            (_removed(problem, point, model, inverse, order[:n_removed], share) for share in (1.0, 0.5, 0.0)),
+            (_removed(problem, point, model, inverse, gone, share) for share in (1.0, 0.5, 0.0)),
             key=lambda p: p.objective,
         )
-        if best.objective <= _EXPLOSION * point.objective or n_removed == 1:
+        if best.objective <= _EXPLOSION * point.objective:
             return problem.at(*best.compacted())
-        n_removed = max(1, n_removed // 2)
+        n_removed //= 2
+    # Not even the least salient edge can go cheaply: look at what the others really cost.
+    singles = [
+        _removed(problem, point, model, inverse, edge[None], share) for edge in order[:_SINGLES] for share in (1.0, 0.0)
+    ]
+    return problem.at(*min(singles, key=lambda p: p.objective).compacted())
 
 
 def _removed(problem: Problem, point: Point, model: Quadratic, inverse: Tensor, gone: Tensor, share: float) -> Point:
