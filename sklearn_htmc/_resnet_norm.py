@@ -55,7 +55,8 @@ class ResNetNormRegressor(NetworkRegressor):
         Weights of the norm: measured on the data, or their data-free upper bound by sums of absolute values over paths.
         The second is more conservative off the data and usually needs more edges for the same error.
     max_edges : int, default=None
-        Budget: the fit removes edges until it is met.
+        Budget. The fit removes edges from the trained network, lets others grow from a linear one, and takes the better
+        network within the budget; `path_` then has the best ones of all sizes.
     max_iter : int, default=300
         Passes over the rows in the first-order phase.
     tol : float, default=0.05
@@ -96,9 +97,9 @@ class ResNetNormRegressor(NetworkRegressor):
     resnet_norm_ : float
         The norm R, in standardised units.
     path_ : SizePath
-        Only with `max_edges`: the networks on the way down to the budget, with their numbers of edges, training
-        losses and (with `early_stopping`) validation losses; ``path_.within(100)`` is the best one with at most 100
-        edges.
+        Only with `max_edges`: the best networks of all sizes on the way to the budget, with their numbers of edges,
+        training losses and (with `early_stopping`) validation losses; ``path_.within(100)`` is the best one with at
+        most 100 edges.
     objective_ : float
         Data term plus alpha times the norm, in standardised units.
     stationarity_ : float

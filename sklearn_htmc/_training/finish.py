@@ -22,10 +22,11 @@ from sklearn_htmc._training.linear import constant_candidate, linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.residual import Arrays, ResidualNetwork, as_network, n_edges
 from sklearn_htmc._training.sizes import grow
-from sklearn_htmc._training.surgery import shrink
+from sklearn_htmc._training.surgery import pruned, shrink
 from sklearn_htmc._training.threads import Stop, in_threads
 
 _LAST_STEPS = 15  # Gauss-Newton steps at the end
+_PATIENCE = 8  # single edges whose removal is tried at the very end
 _SECOND_ORDER_EDGES = 800  # above this a step costs more than it is worth
 _EDGES_PER_ROW = 3  # with more of them than that the data do not say where to go
 _NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, relative to that of the residual
@@ -197,10 +198,11 @@ def _without_negligible(network: ResidualNetwork, parameters: Parameters, rows: 
 
 
 def _at_minimum(problem: Problem, network: Network) -> Network:
-    """Descend to a minimum where the network is small enough for that and the rows can tell where it is."""
+    """Descend to a minimum, of removals too, where the network is small enough and the rows can tell where it is."""
     if _size(network) > min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(problem.rows.X)):
         return network
-    return descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5).compacted()
+    point = descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5)
+    return pruned(problem, point, 0.0, patience=_PATIENCE).compacted()
 
 
 def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Network]:
@@ -257,7 +259,8 @@ def _to_budget(
     within = [network for network in networks if _size(network) <= budget]
     losses = [mean_loss(network, parameters, problem.rows) for network, parameters in within]
     best = within[int(np.argmin(losses))]
-    return [*networks, descend(problem, *best, max_steps=_LAST_STEPS, tol=1e-5).compacted()]
+    last = descend(problem, *best, max_steps=_LAST_STEPS, tol=1e-5)
+    return [*networks, pruned(problem, last, 0.0, patience=_PATIENCE).compacted()]
 
 
 def _down(problem: Problem, trained: Network, budget: int) -> Iterator[Point]:

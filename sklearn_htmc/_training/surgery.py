@@ -59,7 +59,7 @@ def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
         yield point
 
 
-def pruned(problem: Problem, point: Point, price: float) -> Point:
+def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0) -> Point:
     """Remove edges as long as the objective plus ``price`` times the number of edges falls.
 
     Parameters
@@ -70,36 +70,46 @@ def pruned(problem: Problem, point: Point, price: float) -> Point:
         Where to start.
     price : float
         What an edge has to lower the objective by, to stay.
+    patience : int
+        Single edges that are tried in a row, in vain, although they do not look cheap.
 
     Returns
     -------
     Point
         Re-optimised, and not above the start with the price of the edges included.
     """
-    metric, n_tried = problem.metric_rows(), max(1, int(_TRIED * point.n_edges))
-    while n_tried and point.n_edges > 1:
+    metric, n_tried, failures = problem.metric_rows(), max(1, int(_TRIED * point.n_edges)), 0
+    while point.n_edges > 1 and (n_tried or failures < patience):
         model = Quadratic.at(point, metric)
         inverse = _inverse(model.H + _rescalings(point, model))
+        # What the data term loses, less what the norm gains to first order; twice that much gain may still pay.
+        gain = price + problem.strength * model.u.abs()
         cost = torch.where(model.penalised, 0.5 * model.u.square() / inverse.diagonal(), math.inf)
-        order = cost.argsort()
-        n_tried = min(n_tried, int((cost < 2.0 * price).sum()))
-        trials = [
-            (_removed(problem, point, model, inverse, order[: n_tried >> k], share), n_tried >> k)
-            for k in range(_HALVINGS)
-            for share in ((1.0, 0.0) if k == 0 else (1.0,))
-            if n_tried >> k
-        ]
-        if not trials:
+        order = (cost - gain).argsort()
+        n_tried = min(n_tried, int((cost < 2.0 * gain).sum()))
+        if not n_tried and failures == patience:
             break
-        best, n_removed = min(trials, key=lambda trial: trial[0].objective + price * trial[0].n_edges)
-        before = point.objective + price * point.n_edges
-        if best.objective + price * best.n_edges < before + _REPAIRED * point.objective:
-            following = descend(problem, *best.compacted(), max_steps=_PRUNING_STEPS, tol=1e-4)
-            if following.objective + price * following.n_edges < before:
-                point = following
-                continue
-        n_tried = min(n_tried, n_removed) // 8
+        sets = [order[: n_tried >> k] for k in range(_HALVINGS) if n_tried >> k] or [order[failures : failures + 1]]
+        trials = [_removed(problem, point, model, inverse, gone, 1.0) for gone in sets]
+        trials.append(_removed(problem, point, model, inverse, sets[0], 0.0))
+        best = min(trials, key=lambda trial: trial.objective + price * trial.n_edges)
+        following = _if_lower(problem, point, best, price)
+        if following is not None:
+            point, failures = following, 0
+        elif n_tried:
+            n_tried = min(n_tried, point.n_edges - best.n_edges) // 8
+        else:
+            failures += 1
     return point
+
+
+def _if_lower(problem: Problem, point: Point, trial: Point, price: float) -> Point | None:
+    """Return a trial after some steps if it ends below a point, the price of the edges included."""
+    before = point.objective + price * point.n_edges
+    if trial.objective + price * trial.n_edges >= before + _REPAIRED * point.objective:
+        return None
+    following = descend(problem, *trial.compacted(), max_steps=_PRUNING_STEPS, tol=1e-4)
+    return following if following.objective + price * following.n_edges < before else None
 
 
 def _largest(problem: Problem, point: Point, n_kept: int) -> Point:
