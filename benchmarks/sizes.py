@@ -26,8 +26,7 @@ from quality import SETS, markdown_table, names_among, split_numbers, train_and_
 SIZES = (20, 40, 60, 100, 150, 200, 300, 400, 600, 800, 1200, 2000)
 WIDTHS = ((2,), (4,), (8,), (16,), (32,), (100,), (64, 64))
 TREES = ((1, 8), (2, 16), (5, 31), (15, 31), (50, 31), (150, 31), (500, 31))  # number, leaves of each
-
-Curve = list[tuple[float, float]]  # size, test RMSE over the standard deviation of the training y
+PEERS = (("MLP", "C1s--", "weights"), ("LightGBM", "C2^:", "leaves"), ("lasso", "C3x", "coefficients"))  # and styles
 
 
 def error(predicted: Any, y_test: np.ndarray, scale: float) -> float:
@@ -122,6 +121,7 @@ def report(results: dict[str, dict[str, Any]], sets: list[str], splits: list[int
 def draw(results: dict[str, dict[str, Any]], sets: list[str], splits: list[int], file: Path) -> None:
     """Draw one panel per set."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     n_columns = min(5, len(sets))
     n_rows = -(-len(sets) // n_columns)
@@ -129,10 +129,13 @@ def draw(results: dict[str, dict[str, Any]], sets: list[str], splits: list[int],
     for ax, data_set in zip(axes.flat, sets, strict=False):
         found = [results[f"{data_set}/{split}"] for split in splits]
         ax.plot(*mean_curve(found, "ours").T, "o-", color="C0", markersize=3, label="ResNetNormRegressor, edges")
-        for name, style, unit in (("MLP", "s--", "weights"), ("LightGBM", "^:", "leaves"), ("lasso", "x", "features")):
+        for name, style, unit in PEERS:
             if found[0]["peers"][name]:
                 ax.plot(*mean_curve(found, name).T, style, markersize=4, linewidth=1, label=f"{name}, {unit}")
         ax.set(title=data_set, xscale="log", yscale="log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     for ax in axes.flat[len(sets) :]:
         ax.set_axis_off()
     fig.supxlabel("size of the fitted model")

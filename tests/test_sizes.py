@@ -201,6 +201,17 @@ def test_degenerate_problems_do_not_break_the_fit(change, max_edges):
         assert model.score(X, y) > 0.999
 
 
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_growth_starts_from_the_mean_where_no_line_is_better(n_outputs):
+    X = np.random.default_rng(0).uniform(-1.0, 1.0, size=(300, 2))
+    X = np.vstack([X, -X])  # even functions do not correlate with any line
+    y = np.column_stack([np.abs(X[:, 0]), X[:, 1] ** 2, np.abs(X[:, 0]) - X[:, 1] ** 2])[:, :n_outputs]
+    model = ResNetNormRegressor(0.001, max_edges=40, max_iter=30, width=2 if n_outputs == 3 else 8, random_state=0)
+    model.fit(X, y)
+    assert model.n_edges_ <= 40
+    assert model.score(X, y) > 0.9
+
+
 def test_no_network_on_the_path_explodes():
     X, y = make_friedman1(200, n_features=6, noise=0.5, random_state=0)
     X_test, y_test = make_friedman1(1000, n_features=6, noise=0.5, random_state=1)

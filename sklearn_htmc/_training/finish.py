@@ -238,7 +238,8 @@ def _to_budget(
     rms = (2.0 * mean_loss(*trained, rows)) ** 0.5
     problem = problem.at_least(_FLOOR * rms)
     search = replace(problem, rows=rows.single())
-    linear, *_, constant = _simple_candidates(room, rows, _LINEAR)
+    simple = _simple_candidates(room, rows, _LINEAR)
+    linear, constant = simple[0], simple[-1]  # the same where no line is better than the mean
     trained = _most_important(*trained, rows, max(budget, _SECOND_ORDER_EDGES))
 
     def one_way(way: Iterator[Point], stop: Stop) -> list[Point]:
@@ -250,11 +251,15 @@ def _to_budget(
         return points
 
     ways = [_down(search, trained, budget)]
-    if budget < _MEETING:  # one growth that goes all the way, the longest job, and another try at the budget itself
+    if budget < _MEETING:  # one growth that goes all the way, and another try at the budget itself
         whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
-        ways.insert(0, _up(search, linear, room, budget, max(budget, whole), seed))
+        ways.append(_up(search, linear, room, budget, max(budget, whole), seed))
         ways.append(_up(search, linear, room, budget, budget, seed + 1))
-    points = [point for way in in_threads(one_way, ways, n_threads) for point in way]
+    down, *up = in_threads(one_way, ways, n_threads)
+    points = [point for way in (down, *up) for point in way]
+    if 2 * max((p.n_edges for p in points if p.n_edges <= budget), default=0) < budget:
+        # Growth has run out of room or of moves: removal goes all the way.
+        points += one_way(shrink(search, down[-1], budget), Stop())
     networks = [constant, *(point.compacted() for point in points)]
     within = [network for network in networks if _size(network) <= budget]
     losses = [mean_loss(network, parameters, problem.rows) for network, parameters in within]
