@@ -131,12 +131,12 @@ def test_select_copies_the_named_problems():
 
 def test_a_problem_does_not_depend_on_its_batch(rng):
     X, y = waves(rng)
-    # Only the rounding of batched products differs; training amplifies it, and discrete moves would do so without bound.
-    short = {"max_iter": 8, "polish": False}
-    together = small_fit(X, y, [0.001, 0.01, 0.01], seeds=[1, 2, 3], **short)
-    alone = small_fit(X, y, [0.01], seeds=[2], **short)
-    assert together.objective[1] == pytest.approx(alone.objective[0], rel=1e-3)
-    assert together.objective[2] != pytest.approx(alone.objective[0], rel=1e-3)
+    # Only the rounding of batched products differs. Training amplifies it, and discrete moves at the end would do so
+    # without bound: so the losses of a few passes are compared.
+    together = small_fit(X, y, [0.001, 0.01, 0.01], seeds=[1, 2, 3], max_iter=8, polish=False)
+    alone = small_fit(X, y, [0.01], seeds=[2], max_iter=8, polish=False)
+    assert_allclose(together.loss_curves[1], alone.loss_curves[0], rtol=1e-3)
+    assert abs(together.loss_curves[2] - alone.loss_curves[0]).max() > 1e-2
 
 
 def test_strength_above_every_correlation_gives_the_constant(rng):
