@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 
 from sklearn_htmc import ResNetNormRegressor
+from sklearn_htmc._training.threads import one_thread_each
+
+
+@pytest.fixture
+def one_thread():
+    """Small products lose on two threads, most of all beside other work; `fit_problems` sees to it itself."""
+    with one_thread_each():
+        yield
 
 
 @pytest.fixture

@@ -12,13 +12,8 @@ from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.derivatives import backward, differentiate, forward, matrices, value
 from sklearn_htmc._training.objective import Rows, loss_and_gradient, penalty_weights, sensitivities
 from sklearn_htmc._training.residual import ResidualNetwork, as_network, compacted, n_edges
-from sklearn_htmc._training.threads import one_thread_each
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with one_thread_each():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=[0, 1, 2])

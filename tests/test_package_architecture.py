@@ -30,9 +30,7 @@ class Layer:
 LAYERS = {
     "_network": Layer(outside={"numpy", "scipy"}),
     "_table": Layer({"_network"}, outside={"numpy"}),
-    "_training": Layer(
-        {"_network", "_training"}, outside={"numpy", "scipy", "sklearn", "torch", "joblib", "threadpoolctl"}
-    ),
+    "_training": Layer({"_network", "_training"}, outside={"numpy", "scipy", "sklearn", "torch", "threadpoolctl"}),
     "_base": Layer({"_network", "_table"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
     "_resnet_norm": Layer({"_base", "_network", "_table"}, {"_training"}, {"numpy", "sklearn"}),
     "__init__": Layer({"_resnet_norm"}),

@@ -14,20 +14,16 @@ from sklearn_htmc import ResNetNormRegressor
 from sklearn_htmc._training import growth
 from sklearn_htmc._training.finish import weighted_rows
 from sklearn_htmc._training.gauss_newton import Problem, descend
-from sklearn_htmc._training.growth import network_of, with_new_edges, with_new_neurons
-from sklearn_htmc._training.residual import ResidualNetwork
+from sklearn_htmc._training.growth import with_new_edges, with_new_neurons
+from sklearn_htmc._training.residual import ResidualNetwork, network_of
 from sklearn_htmc._training.sizes import grow
 from sklearn_htmc._training.surgery import pruned, shrink
-from sklearn_htmc._training.threads import one_thread_each
 
 ROOM = ResidualNetwork(4, 1, 24, (16, 16))
-pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    with one_thread_each():
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning"),
+]
 
 
 @pytest.fixture
@@ -46,9 +42,7 @@ def linear_network(rows, n_blocks=2):
     line = LinearRegression().fit(X, y)
     width = y.shape[1]
     arrays = {"E": line.coef_, "e": np.zeros(width), "A": np.eye(width), "c": line.intercept_}
-    for block in range(n_blocks):
-        arrays |= {f"V{block}": np.zeros((0, width)), f"b{block}": np.zeros(0), f"U{block}": np.zeros((width, 0))}
-    return network_of(arrays, X.shape[1])
+    return network_of(arrays, X.shape[1], n_blocks)
 
 
 def generator():
@@ -149,16 +143,18 @@ def test_removal_at_a_price_pays(grown, price):
 
 def test_at_the_end_every_edge_matters(grown):
     problem, point = grown
-    point = pruned(problem, descend(problem, *point.compacted(), max_steps=60, tol=1e-9), 0.0, patience=20)
+    point = descend(problem, *point.compacted(), max_steps=60, tol=1e-9)
+    point = pruned(problem, point, 0.0, patience=60, n_steps=20)
     network, parameters = point.compacted()
     assert 20 < point.n_edges < 100
     as_it_is = descend(problem, network, parameters, max_steps=20, tol=1e-7)
+    # A row that crosses the kink of a neuron makes the norm jump by about its share. Descents end on such jumps.
+    jump = (as_it_is.objective - as_it_is.loss) / len(problem.rows.X)
     for edge in parameters.flat[:-1].nonzero().squeeze(1).tolist():
         without = parameters.with_flat(parameters.flat.clone())
         without.flat[edge] = 0.0
         refitted = descend(problem, *network.compact(without.views, 0), max_steps=20, tol=1e-7)
-        # Steps end at kinks, which leave the objective uncertain by a fraction of a percent.
-        assert refitted.objective > as_it_is.objective * (1 - 2e-3)
+        assert refitted.objective > as_it_is.objective - 2.0 * jump
 
 
 def test_removal_does_not_take_the_only_way_out(grown):

@@ -22,19 +22,8 @@ from sklearn_htmc._training.penalties import WeightedL1
 from sklearn_htmc._training.proximal_adam import AdamState, StepSizes, proximal_adam_step
 from sklearn_htmc._training.residual import ResidualNetwork
 from sklearn_htmc._training.surgery import shrink
-from sklearn_htmc._training.threads import one_thread_each
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small products lose on two threads, most of all beside other work; `fit_problems` sees to it itself."""
-    with one_thread_each():
-        yield
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def waves(rng, n=150, d=3):

@@ -23,7 +23,7 @@ from torch import Tensor
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.objective import Rows
 from sklearn_htmc._training.penalties import WeightedL1
-from sklearn_htmc._training.residual import ResidualNetwork
+from sklearn_htmc._training.residual import ResidualNetwork, through_relu
 
 Matrices = dict[str, Tensor]  # one problem by name, without the problem axis
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
@@ -98,7 +98,7 @@ def backward(t: Matrices, tape: Tape, output: int) -> Slopes:
     g = t["A"][output].repeat(len(tape.X), 1)
     stream, neurons = [g], []
     for block in reversed(range(len(tape.neurons))):
-        z = _through_relu(g @ t[f"U{block}"], tape.neurons[block])
+        z = through_relu(g @ t[f"U{block}"], tape.neurons[block])
         g = torch.addmm(g, z, t[f"V{block}"])
         neurons.append(z)
         stream.append(g)
@@ -161,28 +161,14 @@ def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, 
 
 
 def gauss_newton_matrix(network: ResidualNetwork, parameters: Parameters, rows: Rows, active: Tensor) -> Tensor:
-    """Return ``E_P[(df/dt)' (df/dt)]`` over the active parameters, accumulated over chunks of rows.
+    """Return ``E_P[(df/dt)' (df/dt)]`` over the active parameters, of shape (n_active, n_active).
 
-    Parameters
-    ----------
-    network : ResidualNetwork
-        The network.
-    parameters : Parameters
-        Parameters of one problem.
-    rows : Rows
-        Rows.
-    active : Tensor of shape (n_parameters,)
-        Which parameters take part.
-
-    Returns
-    -------
-    Tensor of shape (n_active, n_active)
-        In float64, from products in float32: a damped step does not feel the difference.
+    It is accumulated over chunks of rows, in float32: a damped step does not feel the difference.
     """
     parameters = _in_type_of(rows, parameters)
     n_active = int(active.sum())
     total = torch.zeros(n_active, n_active, dtype=torch.float32)
-    where = {name: m.nonzero(as_tuple=True) for name, m in matrices(parameters.with_flat(active)).items()}
+    where = _entries(matrices(parameters.with_flat(active)))
     t = matrices(parameters)
     for X, _, w in rows.parts(max(64, _CHUNK_ENTRIES // max(1, n_active))):
         tape, root = forward(t, X, network.n_blocks), w.sqrt().float()
@@ -195,24 +181,17 @@ def gauss_newton_matrix(network: ResidualNetwork, parameters: Parameters, rows: 
 def jacobian(network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Tensor:
     """Return the derivatives of the only output with respect to the nonzero parameters and the free constant.
 
-    Parameters
-    ----------
-    network : ResidualNetwork
-        The network.
-    parameters : Parameters
-        Parameters of one problem.
-    rows : Rows
-        Rows.
-
-    Returns
-    -------
-    Tensor of shape (n_samples, n_active)
-        In float32.
+    Of shape (n_samples, n_active), in float32.
     """
     t = matrices(_in_type_of(rows, parameters))
-    where = {name: m.nonzero(as_tuple=True) for name, m in (t | {"c": torch.ones_like(t["c"])}).items()}
+    where = _entries(t | {"c": torch.ones_like(t["c"])})
     tape = forward(t, rows.X, network.n_blocks)
     return _jacobian(tape, backward(t, tape, 0), where, 0)
+
+
+def _entries(t: Matrices) -> dict[str, tuple[Tensor, ...]]:
+    """Return the indices of the nonzero entries by name."""
+    return {name: matrix.nonzero(as_tuple=True) for name, matrix in t.items()}
 
 
 def _in_type_of(rows: Rows, parameters: Parameters) -> Parameters:
@@ -293,7 +272,7 @@ def _add_adjoint(
         V, U = f"V{block}", f"U{block}"
         out[V].addmm_(z[block].T, up)
         at_neurons = 2.0 * w * z[block] * torch.addmm(share[f"b{block}"], a[block].square(), share[V].T)
-        at_neurons = _through_relu(at_neurons.addmm_(up, t[V].T), h[block])
+        at_neurons = through_relu(at_neurons.addmm_(up, t[V].T), h[block])
         out[U].addmm_(g[block + 1].T, at_neurons)
         up = torch.addmm(up, at_neurons, t[U].T).addcmul_(w * g[block + 1], h[block].square() @ share[U].T, value=2.0)
     out["A"][output] += up.sum(0)
@@ -302,7 +281,7 @@ def _add_adjoint(
         V, U = f"V{block}", f"U{block}"
         out[U].addmm_(down.T, h[block])
         at_neurons = 2.0 * w * h[block] * (g[block + 1].square() @ share[U])
-        at_neurons = _through_relu(at_neurons.addmm_(down, t[U]), h[block])
+        at_neurons = through_relu(at_neurons.addmm_(down, t[U]), h[block])
         out[V].addmm_(at_neurons.T, a[block])
         out[f"b{block}"] += at_neurons.sum(0)
         down = torch.addmm(down, at_neurons, t[V]).addcmul_(w * a[block], z[block].square() @ share[V], value=2.0)
@@ -315,8 +294,3 @@ def _path_gradient(network: ResidualNetwork, parameters: Parameters, rows: Rows)
     norm = network.path_norm(parameters.with_flat(flat).views, rows.X.abs().amax(0))
     (gradient,) = torch.autograd.grad(norm, flat)
     return gradient
-
-
-def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
-    """Zero the gradient where the ReLU is off."""
-    return torch.ops.aten.threshold_backward(gradient, output, 0)  # type: ignore[no-any-return]

@@ -17,10 +17,9 @@ from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.certificate import Certificate, certify
 from sklearn_htmc._training.first_order import Problems, Report, Settings
 from sklearn_htmc._training.gauss_newton import Point, Problem, descend
-from sklearn_htmc._training.growth import network_of
 from sklearn_htmc._training.linear import constant_candidate, linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
-from sklearn_htmc._training.residual import Arrays, ResidualNetwork, as_network, n_edges
+from sklearn_htmc._training.residual import ResidualNetwork, as_network, n_edges, network_of
 from sklearn_htmc._training.sizes import grow
 from sklearn_htmc._training.surgery import pruned, shrink
 from sklearn_htmc._training.threads import Stop, in_threads
@@ -75,14 +74,14 @@ class Task:
     @classmethod
     def of(cls, problems: Problems, problem: int, X: Floats, y: Floats) -> Task:
         """Take one problem out of a batch."""
-        rows, judges, held_out = (
-            weighted_rows(X, y, problems.sample_weights[problem]),
-            None,
-            problems.validation_weights,
+        held_out = problems.validation_weights
+        judges = None if held_out is None or not held_out[problem].any() else weighted_rows(X, y, held_out[problem])
+        return cls(
+            rows=weighted_rows(X, y, problems.sample_weights[problem]),
+            judges=judges,
+            strength=problems.strengths[problem],
+            seed=problems.seeds[problem],
         )
-        if held_out is not None and held_out[problem].any():
-            judges = weighted_rows(X, y, held_out[problem])
-        return cls(rows, judges, problems.strengths[problem], problems.seeds[problem])
 
     def judged(self, network: ResidualNetwork, parameters: Parameters) -> float:
         """Return the loss on the held-out rows; NaN where there are none."""
@@ -210,15 +209,11 @@ def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: floa
     X, y, weights = rows.X.numpy(), rows.y.numpy(), rows.weights.numpy()
     linear = linear_candidate(X, y, weights, strength, width=architecture.width)
     constant = constant_candidate(y, weights, n_features=X.shape[1])
-    return [_from_arrays(architecture, arrays) for arrays in (linear, constant) if arrays is not None]
-
-
-def _from_arrays(architecture: ResidualNetwork, arrays: Arrays) -> Network:
-    """Return a network whose blocks are empty."""
-    width = arrays["e"].size
-    for block in range(architecture.n_blocks):
-        arrays |= {f"V{block}": np.zeros((0, width)), f"b{block}": np.zeros(0), f"U{block}": np.zeros((width, 0))}
-    return network_of(arrays, architecture.n_features)
+    return [
+        network_of(arrays, architecture.n_features, architecture.n_blocks)
+        for arrays in (linear, constant)
+        if arrays is not None
+    ]
 
 
 # --- the way to a budget --------------------------------------------------------------------------
@@ -255,11 +250,11 @@ def _to_budget(
         whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
         ways.append(_up(search, linear, room, budget, max(budget, whole), seed))
         ways.append(_up(search, linear, room, budget, budget, seed + 1))
-    down, *up = in_threads(one_way, ways, n_threads)
-    points = [point for way in (down, *up) for point in way]
+    found = in_threads(one_way, ways, n_threads)
+    points = [point for way in found for point in way]
     if 2 * max((p.n_edges for p in points if p.n_edges <= budget), default=0) < budget:
         # Growth has run out of room or of moves: removal goes all the way.
-        points += one_way(shrink(search, down[-1], budget), Stop())
+        points += one_way(shrink(search, found[0][-1], budget), Stop())
     networks = [constant, *(point.compacted() for point in points)]
     within = [network for network in networks if _size(network) <= budget]
     losses = [mean_loss(network, parameters, problem.rows) for network, parameters in within]

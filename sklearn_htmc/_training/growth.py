@@ -20,7 +20,7 @@ from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.derivatives import Tape, forward, jacobian, matrices
 from sklearn_htmc._training.gauss_newton import Point, Problem
 from sklearn_htmc._training.objective import Rows
-from sklearn_htmc._training.residual import Arrays, ResidualNetwork
+from sklearn_htmc._training.residual import Arrays, ResidualNetwork, network_of
 
 _STARTS = 512  # random neurons per block
 _REFINED = 48  # the best of them, whose weights are then improved
@@ -105,23 +105,15 @@ def with_new_neurons(
     """
     network, t = point.network, matrices(point.parameters)
     tape = forward(t, rows.X.double(), network.n_blocks)
-    residual = rows.y.double() - tape.outputs
-    basis = _explained(point, rows, tape)
+    beyond = _Beyond.of(_explained(point, rows, tape), rows.y.double() - tape.outputs, rows.weights)
     found: list[_Neuron] = []
     for block in range(network.n_blocks):
         if network.neurons[block] < room.neurons[block]:
-            found += _search(_inputs_of(tape, block), residual, rows.weights.double(), basis, price, generator, block)
-    chosen = _different([neuron for neuron in found if neuron.score > 0])
+            found += _search(_inputs_of(tape, block), beyond, price, generator, block)
+    chosen = _different(found)
     arrays = network.arrays(point.parameters.views)
     entered = [neuron for neuron in chosen if _enter(arrays, neuron, room)]
     return network_of(arrays, network.n_features) if entered else None
-
-
-def network_of(arrays: Arrays, n_features: int) -> tuple[ResidualNetwork, Parameters]:
-    """Return sizes and float64 parameters of the arrays of one problem."""
-    neurons = tuple(arrays[name].size for name in sorted(arrays) if name[0] == "b")
-    network = ResidualNetwork(n_features, arrays["c"].size, arrays["e"].size, neurons)
-    return network, network.embed(arrays, Parameters.zeros(network.shapes, 1, dtype=torch.float64))
 
 
 # --- the search -----------------------------------------------------------------------------------
@@ -151,56 +143,84 @@ def _inputs_of(tape: Tape, block: int) -> _Inputs:
     return _Inputs(values[:, kept], [sources[j] for j in kept.tolist()])
 
 
+@dataclass(frozen=True, eq=False)
+class _Beyond:
+    """Projection of functions on the rows to what the network cannot fit by itself.
+
+    Attributes
+    ----------
+    root : Tensor of shape (n_samples, 1)
+        Square roots of the weights of the rows, which multiply every function.
+    Q : Tensor of shape (n_samples, n_columns)
+        Orthonormal basis of what the network can fit.
+    residual : Tensor of shape (n_samples, n_outputs)
+        The projected residual.
+    """
+
+    root: Tensor
+    Q: Tensor
+    residual: Tensor
+
+    @classmethod
+    def of(cls, basis: Tensor, residual: Tensor, weights: Tensor) -> _Beyond:
+        """Build the projection for the span of some functions of the rows, of shape (n_samples, n_columns)."""
+        root = weights.double().sqrt().float()[:, None]
+        columns = basis * root
+        Q, R = torch.linalg.qr(columns / columns.norm(dim=0).clamp(min=1e-12))
+        Q = Q[:, R.diagonal().abs() > 1e-3]
+        return cls(root, Q, _less_projection(residual.float() * root, Q))
+
+    def __call__(self, h: Tensor) -> Tensor:
+        """Project functions that are multiplied by the roots, of shape (n_samples, n_functions)."""
+        return _less_projection(h, self.Q)
+
+
+def _less_projection(h: Tensor, Q: Tensor) -> Tensor:
+    return torch.addmm(h, Q, Q.T @ h, alpha=-1.0)
+
+
+@dataclass(frozen=True, eq=False)
 class _Correlation:
     """The objective of the search: how much of the residual a neuron explains, beyond what the network can by itself.
 
-    With ``h~`` the activation less its projection on the basis, a neuron with free outgoing weights lowers the data
-    term by ``1/2 ||E_P[r h~]||^2 / ||h~||_P^2``.
+    With ``h~`` the activation less its projection on what the network can fit, a neuron with free outgoing weights
+    lowers the data term by ``1/2 ||E_P[r h~]||^2 / ||h~||_P^2``.
+
+    Attributes
+    ----------
+    Z : Tensor of shape (n_samples, n_inputs)
+        Standardised inputs.
+    beyond : callable
+        The projection.
     """
 
-    def __init__(self, Z: Tensor, residual: Tensor, weights: Tensor, basis: Tensor) -> None:
-        self.Z = Z.float()
-        self.root = weights.sqrt().float()[:, None]
-        columns = basis * self.root
-        columns = columns / columns.norm(dim=0).clamp(min=1e-12)
-        Q, R = torch.linalg.qr(columns)
-        self.Q = Q[:, R.diagonal().abs() > 1e-3]
-        self.residual = self._beyond(residual.float() * self.root)  # (n_samples, n_outputs)
-
-    def _beyond(self, h: Tensor) -> Tensor:
-        return torch.addmm(h, self.Q, self.Q.T @ h, alpha=-1.0)
+    Z: Tensor
+    beyond: _Beyond
 
     def __call__(self, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return gain (n_neurons,), best outgoing weights (n_outputs, n_neurons) and the gradient of log gain."""
         before = torch.addmm(b, self.Z, W)
-        h = before.relu().mul_(self.root)
+        h = before.relu().mul_(self.beyond.root)
         size = h.square().sum(0)
-        h = self._beyond(h)
-        beyond = h.square().sum(0)
-        new = beyond > 1e-3 * size + 1e-9  # else rounding is all there is
-        beyond = beyond.clamp(min=1e-9)
-        c = self.residual.T @ h
-        gain = torch.where(new, 0.5 * c.square().sum(0) / beyond, 0.0)
-        slope = self.residual @ (c / beyond) - h * (2.0 * gain / beyond)
-        slope = slope * self.root * (before > 0)
+        h = self.beyond(h)
+        left = h.square().sum(0)
+        new = left > 1e-3 * size + 1e-9  # else rounding is all there is
+        left = left.clamp(min=1e-9)
+        c = self.beyond.residual.T @ h
+        gain = torch.where(new, 0.5 * c.square().sum(0) / left, 0.0)
+        slope = self.beyond.residual @ (c / left) - h * (2.0 * gain / left)
+        slope = slope * self.beyond.root * (before > 0)
         gradient = torch.cat([self.Z.T @ slope, slope.sum(0, keepdim=True)]) / gain.clamp(min=1e-9)
-        return gain, c / beyond, gradient
+        return gain, c / left, gradient
 
 
-def _search(
-    inputs: _Inputs,
-    residual: Tensor,
-    weights: Tensor,
-    basis: Tensor,
-    price: float,
-    generator: torch.Generator,
-    block: int,
-) -> list[_Neuron]:
-    """Return the best neurons of one block, best first."""
+def _search(inputs: _Inputs, beyond: _Beyond, price: float, generator: torch.Generator, block: int) -> list[_Neuron]:
+    """Return the neurons of one block that are worth their price."""
+    weights = beyond.root[:, 0].double().square()
     center = weights @ inputs.values
     scale = (weights @ (inputs.values - center).square()).sqrt()
     Z = (inputs.values - center) / scale
-    correlation = _Correlation(Z, residual, weights, basis)
+    correlation = _Correlation(Z.float(), beyond)
     W, b, mask = _starts(correlation.Z, generator)
     gain, _, _ = correlation(W, b)
     top = (gain - price * mask.sum(0)).argsort(descending=True)[:_REFINED]
@@ -210,7 +230,7 @@ def _search(
     score = gain - price * n_edges
     W64, b64 = W.double(), b.double()
     found = []
-    for k in score.argsort(descending=True).tolist():
+    for k in (score > 0).nonzero().squeeze(1).tolist():
         used = mask[:, k].nonzero().squeeze(1)
         v = W64[used, k] / scale[used]
         found.append(

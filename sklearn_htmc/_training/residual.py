@@ -11,6 +11,7 @@ activations and derivatives, only squared.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,7 +111,7 @@ class ResidualNetwork:
         for block in reversed(range(self.n_blocks)):
             h, a = tape[2 * block + 1], tape[2 * block]
             torch.bmm(g.mT, h, out=out[f"U{block}"])
-            z = _through_relu(torch.bmm(g, parameters[f"U{block}"]), h)
+            z = through_relu(torch.bmm(g, parameters[f"U{block}"]), h)
             torch.bmm(z.mT, a, out=out[f"V{block}"])
             torch.sum(z, 1, out=out[f"b{block}"])
             g = torch.bmm(z, parameters[f"V{block}"]).add_(g)
@@ -141,7 +142,7 @@ class ResidualNetwork:
         g = torch.bmm(probes, parameters["A"])
         for block in reversed(range(self.n_blocks)):
             torch.bmm((g.square() * weights).mT, squares[2 * block + 1], out=out[f"U{block}"])
-            z = _through_relu(torch.bmm(g, parameters[f"U{block}"]), tape[2 * block + 1])
+            z = through_relu(torch.bmm(g, parameters[f"U{block}"]), tape[2 * block + 1])
             weighted = z.square() * weights
             torch.bmm(weighted.mT, squares[2 * block], out=out[f"V{block}"])
             torch.sum(weighted, 1, out=out[f"b{block}"])
@@ -236,9 +237,7 @@ class ResidualNetwork:
     def compact(self, parameters: Views, problem: int) -> tuple[ResidualNetwork, Parameters]:
         """Return one problem as a smaller network of the same function and its float64 parameters; see `compacted`."""
         arrays = compacted(self.arrays(parameters, problem))
-        neurons = tuple(arrays[f"b{block}"].size for block in range(self.n_blocks))
-        small = ResidualNetwork(self.n_features, self.n_outputs, arrays["e"].size, neurons)
-        return small, small.embed(arrays, Parameters.zeros(small.shapes, 1, dtype=torch.float64))
+        return network_of(arrays, self.n_features)
 
     def holds(self, arrays: Arrays) -> bool:
         """Return whether a network fits into this one."""
@@ -283,21 +282,30 @@ def as_network(arrays: Arrays, input_range: Floats) -> SparseNetwork:
     return SparseNetwork(tuple(blocks), input_range, clip=False)
 
 
+def network_of(arrays: Arrays, n_features: int, n_blocks: int = 0) -> tuple[ResidualNetwork, Parameters]:
+    """Return sizes and float64 parameters of the arrays of one problem; blocks that are missing are empty."""
+    arrays = arrays | empty_blocks(range(_depth(arrays), n_blocks), arrays["e"].size)
+    neurons = tuple(arrays[f"b{block}"].size for block in range(_depth(arrays)))
+    network = ResidualNetwork(n_features, arrays["c"].size, arrays["e"].size, neurons)
+    return network, network.embed(arrays, Parameters.zeros(network.shapes, 1, dtype=torch.float64))
+
+
+def empty_blocks(blocks: Iterable[int], width: int) -> Arrays:
+    """Return the arrays of blocks without neurons."""
+    arrays: Arrays = {}
+    for block in blocks:
+        arrays |= {f"V{block}": np.zeros((0, width)), f"b{block}": np.zeros(0), f"U{block}": np.zeros((width, 0))}
+    return arrays
+
+
 def arrays_of_network(network: SparseNetwork, n_blocks: int) -> Arrays:
     """Return the arrays of a network without clipping, in its own units; missing blocks get no neurons."""
     first, *middle, last = network.blocks
     width = first.offset.size
     arrays = {"E": first.matrix.toarray(), "e": first.offset}
-    for block in range(n_blocks):
-        if block < len(middle):
-            inner, bias, outer = (
-                middle[block].inner.toarray(),
-                middle[block].bias,
-                middle[block].outer.toarray(),
-            )
-        else:
-            inner, bias, outer = np.zeros((0, width)), np.zeros(0), np.zeros((width, 0))
-        arrays |= {f"V{block}": inner, f"b{block}": bias, f"U{block}": outer}
+    for i, block in enumerate(middle):
+        arrays |= {f"V{i}": block.inner.toarray(), f"b{i}": block.bias, f"U{i}": block.outer.toarray()}
+    arrays |= empty_blocks(range(len(middle), n_blocks), width)
     return arrays | {"A": last.matrix.toarray(), "c": last.offset}
 
 
@@ -400,6 +408,6 @@ def _along(parameters: Parameters, axes: dict[str, int], signs: dict[str, float]
     return torch.cat(rows, dim=1)
 
 
-def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
+def through_relu(gradient: Tensor, output: Tensor) -> Tensor:
     """Zero the gradient where the ReLU is off."""
     return torch.ops.aten.threshold_backward(gradient, output, 0)  # type: ignore[no-any-return]

@@ -59,7 +59,7 @@ def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
         yield point
 
 
-def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0) -> Point:
+def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0, n_steps: int = _PRUNING_STEPS) -> Point:
     """Remove edges as long as the objective plus ``price`` times the number of edges falls.
 
     Parameters
@@ -71,7 +71,10 @@ def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0) -
     price : float
         What an edge has to lower the objective by, to stay.
     patience : int
-        Single edges that are tried in a row, in vain, although they do not look cheap.
+        Single edges that are tried in a row, in vain, although they do not look cheap. With the patience for all
+        edges and steps to convergence, a minimum of removals remains, but for jumps at kinks.
+    n_steps : int
+        Gauss-Newton steps at most after a removal.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0) -
         trials = [_removed(problem, point, model, inverse, gone, 1.0) for gone in sets]
         trials.append(_removed(problem, point, model, inverse, sets[0], 0.0))
         best = min(trials, key=lambda trial: trial.objective + price * trial.n_edges)
-        following = _if_lower(problem, point, best, price)
+        following = _if_lower(problem, point, best, price, n_steps)
         if following is not None:
             point, failures = following, 0
         elif n_tried:
@@ -103,12 +106,12 @@ def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0) -
     return point
 
 
-def _if_lower(problem: Problem, point: Point, trial: Point, price: float) -> Point | None:
+def _if_lower(problem: Problem, point: Point, trial: Point, price: float, n_steps: int) -> Point | None:
     """Return a trial after some steps if it ends below a point, the price of the edges included."""
     before = point.objective + price * point.n_edges
     if trial.objective + price * trial.n_edges >= before + _REPAIRED * point.objective:
         return None
-    following = descend(problem, *trial.compacted(), max_steps=_PRUNING_STEPS, tol=1e-4)
+    following = descend(problem, *trial.compacted(), max_steps=n_steps, tol=1e-4 / n_steps)
     return following if following.objective + price * following.n_edges < before else None
 
 
