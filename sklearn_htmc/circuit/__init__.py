@@ -1,0 +1,32 @@
+"""Circuits: fitted regressors as integer programs whose gates are counted."""
+
+from sklearn_htmc.circuit._c import to_c
+from sklearn_htmc.circuit._circuit import Circuit
+from sklearn_htmc.circuit._compile import compile_circuit
+from sklearn_htmc.circuit._fixed_point import Format
+from sklearn_htmc.circuit._gates import count_gates
+from sklearn_htmc.circuit._graph import Builder, Graph, Node, Op, verify
+from sklearn_htmc.circuit._lower import Tree, TreeEnsemble, lower
+from sklearn_htmc.circuit._profile import CircuitProfile, circuit_profile
+from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._verilog import to_verilog
+
+__all__ = [
+    "Builder",
+    "Circuit",
+    "CircuitProfile",
+    "Format",
+    "Graph",
+    "Node",
+    "Op",
+    "Tree",
+    "TreeEnsemble",
+    "circuit_profile",
+    "compile_circuit",
+    "count_gates",
+    "lower",
+    "simulate",
+    "to_c",
+    "to_verilog",
+    "verify",
+]

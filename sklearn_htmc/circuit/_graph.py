@@ -1,0 +1,390 @@
+"""The intermediate representation: a list of word-level operations on integers with exact ranges.
+
+A graph is a list of nodes in which every argument comes before its use. A node computes one integer from the integers
+of its arguments; ``low`` and ``high`` are bounds that its value never leaves, whatever the input ports carry. Real
+numbers appear only at the ports, in their formats: inside there is no rounding that is not written down as a node.
+
+    op         arguments   data          value
+    INPUT                  port          the code at the port: any integer that fits into its word
+    CONSTANT               c             c
+    ADD        a, b        s, t          a 2^s + b 2^t
+    SUBTRACT   a, b        s, t          a 2^s - b 2^t
+    FLOOR      a           s             floor(a / 2^s)
+    RELU       a                         max(a, 0)
+    CLAMP      a           l, h          min(max(a, l), h)
+    AT_MOST    a           c             1 if a <= c else 0
+    NOT        a                         1 - a                   a is 0 or 1, as in the next three
+    AND        a, b                      1 if both are 1
+    OR         a, b                      1 if one is 1
+    JOIN       a, b, ...                 a + 2 b + 4 c + ...
+
+`Builder` makes graphs that are well formed; `verify` checks one that comes from elsewhere.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sklearn_htmc.circuit._fixed_point import Format, width
+
+MAX_BITS = 62  # words stay within int64_t, sums of two of them included
+
+
+class Op(enum.Enum):
+    """What a node does; the module states the meaning of each."""
+
+    INPUT = "input"
+    CONSTANT = "constant"
+    ADD = "add"
+    SUBTRACT = "subtract"
+    FLOOR = "floor"
+    RELU = "relu"
+    CLAMP = "clamp"
+    AT_MOST = "at_most"
+    NOT = "not"
+    AND = "and"
+    OR = "or"
+    JOIN = "join"
+
+    __hash__ = object.__hash__  # that of Enum is slow, and tables are looked up for every node
+
+
+class Node(NamedTuple):
+    """One operation.
+
+    Attributes
+    ----------
+    op : Op
+        Operation.
+    args : tuple of int
+        Numbers of earlier nodes.
+    data : tuple of int
+        Constants of the operation.
+    low, high : int
+        Bounds of the value.
+    """
+
+    op: Op
+    args: tuple[int, ...]
+    data: tuple[int, ...]
+    low: int
+    high: int
+
+    @property
+    def width(self) -> int:
+        """Bits of the word."""
+        return width(self.low, self.high)
+
+    @property
+    def signed(self) -> bool:
+        """Whether the word is in two's complement."""
+        return self.low < 0
+
+
+Bounds = Callable[[Sequence[Node], tuple[int, ...], Sequence[Format]], tuple[int, int]]
+
+# Bounds of the value of a node, from its arguments, its constants and the formats of the input ports.
+BOUNDS: dict[Op, Bounds] = {
+    Op.INPUT: lambda _, data, formats: formats[data[0]].word,
+    Op.CONSTANT: lambda _, data, __: (data[0], data[0]),
+    Op.ADD: lambda a, d, _: ((a[0].low << d[0]) + (a[1].low << d[1]), (a[0].high << d[0]) + (a[1].high << d[1])),
+    Op.SUBTRACT: lambda a, d, _: ((a[0].low << d[0]) - (a[1].high << d[1]), (a[0].high << d[0]) - (a[1].low << d[1])),
+    Op.FLOOR: lambda a, d, _: (a[0].low >> d[0], a[0].high >> d[0]),
+    Op.RELU: lambda a, _, __: (max(a[0].low, 0), max(a[0].high, 0)),
+    Op.CLAMP: lambda a, d, _: (min(max(a[0].low, d[0]), d[1]), min(max(a[0].high, d[0]), d[1])),
+    Op.AT_MOST: lambda a, d, _: (int(a[0].high <= d[0]), int(a[0].low <= d[0])),
+    Op.NOT: lambda a, _, __: (1 - a[0].high, 1 - a[0].low),
+    Op.AND: lambda a, _, __: (a[0].low & a[1].low, a[0].high & a[1].high),
+    Op.OR: lambda a, _, __: (a[0].low | a[1].low, a[0].high | a[1].high),
+    Op.JOIN: lambda a, _, __: (
+        sum(bit.low << i for i, bit in enumerate(a)),
+        sum(bit.high << i for i, bit in enumerate(a)),
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph:
+    """A combinational integer program between fixed-point ports.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        Operations, arguments first.
+    outputs : tuple of int
+        The nodes that drive the output ports.
+    input_formats : tuple of Format
+        Formats of the input ports; features that are not read have one, too.
+    output_formats : tuple of Format
+        Formats of the output ports; their bounds are those of the nodes.
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+    input_formats: tuple[Format, ...]
+    output_formats: tuple[Format, ...]
+
+    def text(self) -> str:
+        """Return one line per port and node."""
+        lines = [f"x{port}: {form}" for port, form in enumerate(self.input_formats)]
+        lines += [_node_text(number, node) for number, node in enumerate(self.nodes)]
+        for port, (number, form) in enumerate(zip(self.outputs, self.output_formats, strict=True)):
+            lines.append(f"y{port}: n{number}, {form}")
+        return "\n".join(lines)
+
+
+def _node_text(number: int, node: Node) -> str:
+    words = [node.op.value, *(f"n{arg}" for arg in node.args), *map(str, node.data)]
+    return f"n{number} = {' '.join(words)}  # {node.low} .. {node.high}"
+
+
+class Builder:
+    """Makes a graph node by node, with exact ranges; equal nodes are made once and constants are folded.
+
+    Parameters
+    ----------
+    input_formats : sequence of Format
+        Formats of the input ports.
+
+    Examples
+    --------
+    >>> from sklearn_htmc.circuit._fixed_point import Format
+    >>> build = Builder([Format(-4, 3, 0), Format(0, 7, 0)])
+    >>> both = build.add(build.input(0), build.input(1), 1, 0)
+    >>> print(build.graph([build.relu(both)], [0]).text())
+    x0: -4 .. 3 times 2^0
+    x1: 0 .. 7 times 2^0
+    n0 = input 0  # -4 .. 3
+    n1 = input 1  # 0 .. 7
+    n2 = add n0 n1 1 0  # -8 .. 13
+    n3 = relu n2  # 0 .. 13
+    y0: n3, 0 .. 13 times 2^0
+    """
+
+    def __init__(self, input_formats: Sequence[Format]) -> None:
+        self.input_formats = tuple(input_formats)
+        self.nodes: list[Node] = []
+        self._known: dict[tuple[Op, tuple[int, ...], tuple[int, ...]], int] = {}
+
+    def _node(self, op: Op, args: tuple[int, ...] = (), data: tuple[int, ...] = ()) -> int:
+        low, high = BOUNDS[op]([self.nodes[arg] for arg in args], data, self.input_formats)
+        if low == high and op is not Op.CONSTANT:
+            return self.constant(low)
+        key = (op, args, data)
+        number = self._known.get(key)
+        if number is None:
+            number = self._known[key] = len(self.nodes)
+            self.nodes.append(Node(op, args, data, low, high))
+        return number
+
+    def value(self, a: int) -> int | None:
+        """Return the value of a constant node, None for others."""
+        node = self.nodes[a]
+        return node.low if node.low == node.high else None
+
+    def input(self, port: int) -> int:
+        """Read a port; its value is any that fits into the word."""
+        return self._node(Op.INPUT, (), (port,))
+
+    def saturated_input(self, port: int) -> int:
+        """Read a port and saturate it at the ends of its format."""
+        form = self.input_formats[port]
+        return self.clamp(self.input(port), form.low, form.high)
+
+    def constant(self, value: int) -> int:
+        """Make a constant."""
+        return self._node(Op.CONSTANT, (), (int(value),))
+
+    def add(self, a: int, b: int, s: int = 0, t: int = 0) -> int:
+        """Make ``a 2^s + b 2^t``."""
+        x, y = self.nodes[a], self.nodes[b]
+        if y.low == y.high == 0 and s == 0:
+            return a
+        if x.low == x.high == 0 and t == 0:
+            return b
+        if (b, t) < (a, s):
+            a, b, s, t = b, a, t, s
+        return self._node(Op.ADD, (a, b), (s, t))
+
+    def subtract(self, a: int, b: int, s: int = 0, t: int = 0) -> int:
+        """Make ``a 2^s - b 2^t``."""
+        y = self.value(b)
+        if y is not None:
+            return self.add(a, self.constant(-y), s, t)
+        if a == b and s == t:
+            return self.constant(0)
+        return self._node(Op.SUBTRACT, (a, b), (s, t))
+
+    def floor(self, a: int, s: int) -> int:
+        """Make ``floor(a / 2^s)``."""
+        x = self.nodes[a]
+        if s == 0:
+            return a
+        if x.op is Op.FLOOR:
+            return self.floor(x.args[0], x.data[0] + s)
+        return self._node(Op.FLOOR, (a,), (s,))
+
+    def relu(self, a: int) -> int:
+        """Make ``max(a, 0)``."""
+        return a if self.nodes[a].low >= 0 else self._node(Op.RELU, (a,))
+
+    def clamp(self, a: int, low: int, high: int) -> int:
+        """Make ``min(max(a, low), high)``."""
+        x = self.nodes[a]
+        if low <= x.low and x.high <= high:
+            return a
+        return self._node(Op.CLAMP, (a,), (low, high))
+
+    def at_most(self, a: int, c: int) -> int:
+        """Make the bit ``a <= c``."""
+        return self._node(Op.AT_MOST, (a,), (c,))
+
+    def negation(self, a: int) -> int:
+        """Make ``1 - a`` for a bit."""
+        x = self.nodes[a]
+        return x.args[0] if x.op is Op.NOT else self._node(Op.NOT, (a,))
+
+    def conjunction(self, a: int, b: int) -> int:
+        """Make the bit that is one where two bits are."""
+        x, y = self.nodes[a], self.nodes[b]
+        if a == b or x.low == 1:
+            return b
+        if y.low == 1:
+            return a
+        return self._node(Op.AND, (min(a, b), max(a, b)))
+
+    def disjunction(self, a: int, b: int) -> int:
+        """Make the bit that is one where one of two bits is."""
+        x, y = self.nodes[a], self.nodes[b]
+        if a == b or x.high == 0:
+            return b
+        if y.high == 0:
+            return a
+        return self._node(Op.OR, (min(a, b), max(a, b)))
+
+    def join(self, bits: Sequence[int]) -> int:
+        """Make the word of some bits, lowest first."""
+        return bits[0] if len(bits) == 1 else self._node(Op.JOIN, tuple(bits))
+
+    def graph(self, outputs: Sequence[int], exponents: Sequence[int]) -> Graph:
+        """Return the graph of what the outputs need.
+
+        Parameters
+        ----------
+        outputs : sequence of int
+            Nodes that drive the output ports.
+        exponents : sequence of int
+            Binary exponents of the output ports.
+        """
+        live = _live(self.nodes, outputs)
+        new = {old: number for number, old in enumerate(live)}
+        nodes = tuple(self.nodes[old]._replace(args=tuple(new[arg] for arg in self.nodes[old].args)) for old in live)
+        driven = [self.nodes[number] for number in outputs]
+        formats = (Format(node.low, node.high, e) for node, e in zip(driven, exponents, strict=True))
+        return Graph(nodes, tuple(new[number] for number in outputs), self.input_formats, tuple(formats))
+
+
+def _live(nodes: Sequence[Node], outputs: Iterable[int]) -> list[int]:
+    """Return the numbers of the nodes that outputs depend on, in order."""
+    needed = set(outputs)
+    for number in range(len(nodes) - 1, -1, -1):
+        if number in needed:
+            needed.update(nodes[number].args)
+    return sorted(needed)
+
+
+def needed(graph: Graph) -> list[tuple[int, Node]]:
+    """Return the nodes that the outputs depend on, with their numbers; those of one value as constants."""
+    wanted = bytearray(len(graph.nodes))
+    for number in graph.outputs:
+        wanted[number] = 1
+    found = []
+    for number in range(len(wanted) - 1, -1, -1):
+        if wanted[number]:
+            node = graph.nodes[number]
+            _, args, _, low, high = node
+            if low == high:
+                node, args = Node(Op.CONSTANT, (), (low,), low, high), ()
+            for arg in args:
+                wanted[arg] = 1
+            found.append((number, node))
+    return found[::-1]
+
+
+# --- verification ---------------------------------------------------------------------------------
+
+# Numbers of arguments (None: any from two on) and of constants.
+_SHAPES: dict[Op, tuple[int | None, int]] = {
+    Op.INPUT: (0, 1),
+    Op.CONSTANT: (0, 1),
+    Op.ADD: (2, 2),
+    Op.SUBTRACT: (2, 2),
+    Op.FLOOR: (1, 1),
+    Op.RELU: (1, 0),
+    Op.CLAMP: (1, 2),
+    Op.AT_MOST: (1, 1),
+    Op.NOT: (1, 0),
+    Op.AND: (2, 0),
+    Op.OR: (2, 0),
+    Op.JOIN: (None, 0),
+}
+_OF_BITS = {Op.NOT, Op.AND, Op.OR, Op.JOIN}
+
+
+def verify(graph: Graph) -> None:
+    """Raise ValueError unless a graph is well formed and its bounds are those that follow from the arguments.
+
+    Raises
+    ------
+    ValueError
+        For an argument that does not come before its use, wrong numbers of arguments or constants, words where bits
+        are needed, negative shifts, bounds that do not follow, words, shifted words or constants above 62 bits, or
+        outputs whose format is not that of their node.
+    """
+    for number, node in enumerate(graph.nodes):
+        if problem := _problem(graph, number, node):
+            raise ValueError(f"n{number} = {node.op.value} {problem}.")
+    if len(graph.outputs) != len(graph.output_formats):
+        raise ValueError(f"{len(graph.outputs)} outputs have {len(graph.output_formats)} formats.")
+    for port, (number, form) in enumerate(zip(graph.outputs, graph.output_formats, strict=True)):
+        if not 0 <= number < len(graph.nodes):
+            raise ValueError(f"y{port} is driven by n{number}, which does not exist.")
+        if (form.low, form.high) != graph.nodes[number][-2:]:
+            raise ValueError(f"the format of y{port} does not have the bounds of n{number}.")
+
+
+def _problem(graph: Graph, number: int, node: Node) -> str | None:
+    """Return what is wrong with a node, None if nothing is."""
+    if any(not 0 <= arg < number for arg in node.args):
+        return "uses a node that does not come before it"
+    n_args, n_data = _SHAPES[node.op]
+    if len(node.data) != n_data or (len(node.args) < 2 if n_args is None else len(node.args) != n_args):
+        return f"has {len(node.args)} arguments and {len(node.data)} constants"
+    args = [graph.nodes[arg] for arg in node.args]
+    if node.op in _OF_BITS and any(arg.low < 0 or arg.high > 1 for arg in args):
+        return "needs bits"
+    if problem := _problem_of_data(graph, node):
+        return problem
+    bounds = BOUNDS[node.op](args, node.data, graph.input_formats)
+    if bounds != (node.low, node.high):
+        return f"has bounds {node.low} .. {node.high}, and {bounds[0]} .. {bounds[1]} follow from its arguments"
+    return f"has {node.width} bits, and words have at most {MAX_BITS}" if node.width > MAX_BITS else None
+
+
+def _problem_of_data(graph: Graph, node: Node) -> str | None:
+    if node.op in (Op.ADD, Op.SUBTRACT, Op.FLOOR) and not 0 <= min(node.data) <= max(node.data) <= MAX_BITS:
+        return f"has shifts outside 0 .. {MAX_BITS}"
+    if node.op in (Op.ADD, Op.SUBTRACT):
+        longest = max(graph.nodes[arg].width + shift for arg, shift in zip(node.args, node.data, strict=True))
+        if longest > MAX_BITS:
+            return f"shifts an argument to {longest} bits, and words have at most {MAX_BITS}"
+    if node.op in (Op.CLAMP, Op.AT_MOST) and width(min(node.data), max(node.data)) > MAX_BITS:
+        return f"has constants of more than {MAX_BITS} bits"
+    if node.op is Op.CLAMP and node.data[0] > node.data[1]:
+        return "has limits in the wrong order"
+    if node.op is Op.INPUT and not 0 <= node.data[0] < len(graph.input_formats):
+        return f"reads port {node.data[0]}, which does not exist"
+    return None

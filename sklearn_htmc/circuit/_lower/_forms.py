@@ -1,0 +1,78 @@
+"""The form of tree models: sums of decision trees. (That of networks is `sklearn_htmc._network.SparseNetwork`.)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_htmc.circuit._fixed_point import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """One decision tree; a row goes left where ``x[feature] <= threshold``. Node 0 is the root.
+
+    Attributes
+    ----------
+    feature : ndarray of shape (n_nodes,)
+        Feature of a split, -1 for a leaf.
+    threshold : ndarray of shape (n_nodes,)
+        Threshold of a split; not used for a leaf.
+    left, right : ndarray of shape (n_nodes,)
+        Numbers of the children; not used for a leaf.
+    value : ndarray of shape (n_nodes, n_outputs)
+        Values of the leaves; not used for a split.
+    """
+
+    feature: NDArray[np.intp]
+    threshold: Floats
+    left: NDArray[np.intp]
+    right: NDArray[np.intp]
+    value: Floats
+
+    def leaves(self, X: Floats) -> NDArray[np.intp]:
+        """Return the number of the leaf of every row, of shape (n_samples,)."""
+        at = np.zeros(len(X), dtype=np.intp)
+        rows = np.arange(len(X))
+        while True:
+            feature = self.feature[at]
+            inside = feature >= 0
+            if not inside.any():
+                return at
+            goes_left = X[rows, feature] <= self.threshold[at]
+            at = np.where(inside, np.where(goes_left, self.left[at], self.right[at]), at)
+
+
+@dataclass(frozen=True, eq=False)
+class TreeEnsemble:
+    """A sum of trees: ``f(x) = offset + sum of the values of the leaves that x reaches``.
+
+    Attributes
+    ----------
+    trees : tuple of Tree
+        The trees, in the order in which they were fitted.
+    offset : ndarray of shape (n_outputs,)
+        Constant part.
+    n_features : int
+        Number of raw features.
+    """
+
+    trees: tuple[Tree, ...]
+    offset: Floats
+    n_features: int
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return int(self.offset.size)
+
+    def __call__(self, X: Any) -> Floats:
+        """Evaluate the ensemble on ``X`` of shape (n_samples, n_features); return (n_samples, n_outputs)."""
+        X = np.asarray(X, dtype=np.float64)
+        out = np.repeat(self.offset[None, :], len(X), axis=0)
+        for tree in self.trees:
+            out += tree.value[tree.leaves(X)]
+        return out

@@ -1,0 +1,39 @@
+"""The rows on which a circuit has to agree with its model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklearn_htmc.circuit._fixed_point import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Weighted rows in a canonical order, so that a circuit does not depend on the order in which they came.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Raw features.
+    weights : ndarray of shape (n_samples,)
+        Positive, sum to one.
+    values : ndarray of shape (n_samples, n_outputs)
+        What the model says on the rows.
+    scale : ndarray of shape (n_outputs,)
+        Unit of the error of every output.
+    input_range : ndarray of shape (2, n_features)
+        Range in which inputs are represented; they saturate at its ends.
+    """
+
+    X: Floats
+    weights: Floats
+    values: Floats
+    scale: Floats
+    input_range: Floats
+
+    def error(self, predicted: Floats, reference: Floats | None = None) -> float:
+        """Return the weighted root mean square difference from the model, or a reference, in units of the scale."""
+        difference = (predicted - (self.values if reference is None else reference)) / self.scale
+        return float(np.sqrt(self.weights @ np.mean(np.square(difference), axis=1)))

@@ -1,0 +1,139 @@
+"""Evaluation of a graph, bit for bit, for many rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_htmc.circuit._fixed_point import Floats, Integers
+from sklearn_htmc.circuit._graph import Graph, Op
+
+_ROWS = 4096  # of one pass; their words stay in the cache of one core
+
+Words = NDArray[Any]  # int64 words, or bits as bool
+
+
+def _integers(word: Words) -> Words:
+    return word.astype(np.int64) if word.dtype == np.bool_ else word
+
+
+def _shifted(word: Words, shift: int) -> Words:
+    word = _integers(word)
+    return word << shift if shift else word
+
+
+def _join(bits: Sequence[Words]) -> Words:
+    total = bits[0].astype(np.int64)
+    for place, bit in enumerate(bits[1:], start=1):
+        total |= bit.astype(np.int64) << place
+    return total
+
+
+# What every operation does to the words of its arguments.
+MEANINGS: dict[Op, Callable[[Sequence[Words], tuple[int, ...]], Words]] = {
+    Op.ADD: lambda a, d: _shifted(a[0], d[0]) + _shifted(a[1], d[1]),
+    Op.SUBTRACT: lambda a, d: _shifted(a[0], d[0]) - _shifted(a[1], d[1]),
+    Op.FLOOR: lambda a, d: _integers(a[0]) >> d[0],
+    Op.RELU: lambda a, _: np.maximum(a[0], 0),
+    Op.CLAMP: lambda a, d: np.clip(a[0], d[0], d[1]),
+    Op.AT_MOST: lambda a, d: a[0] <= d[0],
+    Op.NOT: lambda a, _: a[0] == 0,
+    Op.AND: lambda a, _: a[0] & a[1],
+    Op.OR: lambda a, _: a[0] | a[1],
+    Op.JOIN: lambda a, _: _join(a),
+    Op.INPUT: lambda a, _: a[0],
+    Op.CONSTANT: lambda _, d: np.int64(d[0]),  # type: ignore[dict-item, return-value]
+}
+
+
+def simulate(circuit: Graph, X: Any) -> Floats:
+    """Evaluate a circuit on raw features, bit for bit what the hardware computes.
+
+    Every feature is rounded to the nearest code of its input format and saturated at the ends of its range.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        What `compile_circuit` returned.
+    X : array-like of shape (n_samples, n_features)
+        Raw features; no NaN.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs)
+        Raw targets: the integers at the output ports times the step of their format.
+
+    Raises
+    ------
+    ValueError
+        If X has another number of features or holds NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from sklearn_htmc.circuit import compile_circuit, simulate
+    >>> X = np.linspace(0.0, 1.0, 50)[:, None]
+    >>> model = LinearRegression().fit(X, 3.0 * X[:, 0] + 1.0)
+    >>> circuit = compile_circuit(model, X, epsilon=0.01)
+    >>> bool(np.abs(simulate(circuit, X)[:, 0] - model.predict(X)).max() < 0.05)
+    True
+    """
+    X = np.asarray(X)
+    n_ports = len(circuit.input_formats)
+    if X.ndim != 2 or X.shape[1] != n_ports:
+        raise ValueError(f"X must have shape (n_samples, {n_ports}), got {X.shape}; give the features seen in fit.")
+    codes = [form.encode(X[:, port]) for port, form in enumerate(circuit.input_formats)]
+    out = simulate_codes(circuit, codes)
+    columns = [form.decode(word) for form, word in zip(circuit.output_formats, out, strict=True)]
+    return np.stack(columns, axis=1)
+
+
+def simulate_codes(graph: Graph, codes: Sequence[Integers]) -> list[Integers]:
+    """Evaluate a graph on integers at its ports.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    codes : sequence of ndarray of shape (n_samples,)
+        Integers at the input ports, any that fit into their words.
+
+    Returns
+    -------
+    list of ndarray of shape (n_samples,)
+        Integers at the output ports.
+    """
+    n_rows = len(codes[0]) if codes else 0
+    out = [np.empty(n_rows, dtype=np.int64) for _ in graph.outputs]
+    last = _last_uses(graph)
+    for start in range(0, n_rows, _ROWS):
+        part = slice(start, start + _ROWS)
+        parts = [np.asarray(code[part], dtype=np.int64) for code in codes]
+        for column, word in zip(out, _evaluate(graph, parts, last), strict=True):
+            column[part] = word
+    return out
+
+
+def _evaluate(graph: Graph, codes: Sequence[Integers], last: Sequence[Sequence[int]]) -> list[Words]:
+    words: list[Any] = [None] * len(graph.nodes)
+    for number, (op, args, data, _, _) in enumerate(graph.nodes):
+        arguments = [codes[data[0]]] if op is Op.INPUT else [words[arg] for arg in args]
+        words[number] = MEANINGS[op](arguments, data)
+        for done in last[number]:
+            words[done] = None
+    return [words[number] for number in graph.outputs]
+
+
+def _last_uses(graph: Graph) -> list[list[int]]:
+    """Return for every node which words nobody reads after it."""
+    last = {arg: number for number, node in enumerate(graph.nodes) for arg in node.args}
+    for number in graph.outputs:
+        last.pop(number, None)
+    done: list[list[int]] = [[] for _ in graph.nodes]
+    for arg, number in last.items():
+        done[number].append(arg)
+    return done

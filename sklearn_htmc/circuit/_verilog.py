@@ -1,0 +1,230 @@
+"""A circuit as a Verilog module, a few lines per node, written so that synthesis starts from the counted gates."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from sklearn_htmc.circuit._fixed_point import Format
+from sklearn_htmc.circuit._gates import Netlist, greater_serially, ways_to_compare
+from sklearn_htmc.circuit._graph import Graph, Node, Op, needed
+
+_KEYWORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default
+        defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive
+        endspecify endtable endtask event for force forever fork function generate genvar highz0 highz1 if
+        ifnone incdir include initial inout input instance integer join large liblist library localparam
+        macromodule medium module nand negedge nmos nor noshowcancelled not notif0 notif1 or output parameter
+        pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_ondetect pulsestyle_onevent rcmos real
+        realtime reg release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small
+        specify specparam strong0 strong1 supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1
+        triand trior trireg unsigned use vectored wait wand weak0 weak1 while wire wor xnor xor
+        """,
+    )
+)
+
+Lines = list[str]
+
+
+def to_verilog(circuit: Graph, name: str = "model", *, adders: str = "ripple") -> str:
+    """Return a circuit as one combinational module in synthesizable Verilog-2001.
+
+    The ports ``x0, x1, ...`` and ``y0, ...`` carry the integers of the input and output formats, in two's complement
+    where a format is signed; a port without bits has one, which is not read or zero.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        What `compile_circuit` returned.
+    name : str, default="model"
+        Name of the module.
+    adders : {"ripple", "operator"}, default="ripple"
+        How sums and comparisons are written. With "ripple", in the gates that `count_gates` counts; with "operator",
+        as ``+``, ``-`` and ``<=``: take it for FPGAs, whose tools make carry chains of these.
+
+    Raises
+    ------
+    ValueError
+        If the name is not a Verilog identifier, or adders is not one of the two.
+
+    Examples
+    --------
+    >>> from sklearn_htmc.circuit import Builder, Format, to_verilog
+    >>> build = Builder([Format(0, 200, 0)])
+    >>> print(to_verilog(build.graph([build.at_most(build.input(0), 63)], [0]), "late"), end="")
+    module late (
+        input [7:0] x0,  // 0 .. 200 times 2^0
+        output y0  // 0 .. 1 times 2^0
+    );
+        wire [7:0] n0 = x0;  // 0 .. 255
+        wire n1 = ~(n0[6] | n0[7]);  // 0 .. 1
+        assign y0 = n1;
+    endmodule
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _KEYWORDS:
+        raise ValueError(f"name must be a Verilog identifier, got {name!r}; take letters, digits and underscores.")
+    if adders not in _ADDERS:
+        raise ValueError(f"adders must be one of {', '.join(_ADDERS)}, got {adders!r}.")
+    ports = [("input", f"x{port}", form) for port, form in enumerate(circuit.input_formats)]
+    ports += [("output", f"y{port}", form) for port, form in enumerate(circuit.output_formats)]
+    compared = _ADDERS[adders][1](circuit)
+    lines = [f"module {name} (", *_ports(ports), ");"]
+    for number, node in needed(circuit):
+        lines += [f"    {line}" for line in _node(circuit, number, node, adders, compared)]
+    lines += [f"    assign y{port} = n{number};" for port, number in enumerate(circuit.outputs)]
+    return "\n".join([*lines, "endmodule", ""])
+
+
+def _ports(ports: Sequence[tuple[str, str, Format]]) -> Lines:
+    lines = []
+    for place, (way, name, form) in enumerate(ports, start=1):
+        comma = "," if place < len(ports) else ""
+        lines.append(f"    {way} {_type(form)}{name}{comma}  // {form}")
+    return lines
+
+
+def _type(word: Node | Format) -> str:
+    """Return the sign and the range of a declaration; words of one bit have no range, and none are shorter."""
+    return ("signed " if word.signed else "") + (f"[{word.width - 1}:0] " if word.width > 1 else "")
+
+
+def _literal(value: int, like: Node) -> str:
+    """Return a constant of the width and sign of a word."""
+    bits = max(like.width, 1)
+    return f"{bits}'{'s' if like.signed else ''}h{value & ((1 << bits) - 1):x}"
+
+
+def _bit(name: str, word: Node, place: int) -> str:
+    return f"{name}[{place}]" if word.width > 1 else name
+
+
+# --- the operations -------------------------------------------------------------------------------
+
+Argument = tuple[str, Node]
+
+
+def _node(graph: Graph, number: int, node: Node, adders: str, compared: dict[int, Lines]) -> Lines:
+    """Return the lines that declare a node."""
+    name, args = f"n{number}", [(f"n{arg}", graph.nodes[arg]) for arg in node.args]
+    if number in compared:
+        *lines, value = compared[number]
+    elif node.op in (Op.ADD, Op.SUBTRACT):
+        *lines, value = _ADDERS[adders][0](name, node, args)
+    else:
+        *lines, value = _WRITE[node.op](name, node, args)
+    return [*lines, f"wire {_type(node)}{name} = {value};  // {node.low} .. {node.high}"]
+
+
+def _operands(name: str, node: Node, args: Sequence[Argument], complement: str = "") -> str:
+    """Declare the operands of a sum, as wide as it: in one expression signed and unsigned words would not mix."""
+    a, b = (f"({text} <<< {shift})" if shift else text for (text, _), shift in zip(args, node.data, strict=True))
+    return f"wire {_type(node)}{name}_a = {a}, {name}_b = {complement}{b};"
+
+
+def _ripple(name: str, node: Node, args: Sequence[Argument]) -> Lines:
+    """Write a sum as a row of full adders: the halves without carry, and all the carries."""
+    negated = node.op is Op.SUBTRACT
+    carries = f"{name}_c[{node.width - 1}:0]"
+    return [
+        _operands(name, node, args, "~" if negated else ""),
+        f"wire {_type(node)}{name}_h = {name}_a ^ {name}_b;",
+        f"wire [{node.width}:0] {name}_c;",
+        f"assign {name}_c = {{{name}_a & {name}_b | {name}_h & {carries}, 1'b{int(negated)}}};",
+        f"{name}_h ^ {carries}",
+    ]
+
+
+def _operator(name: str, node: Node, args: Sequence[Argument]) -> Lines:
+    return [_operands(name, node, args), f"{name}_a {'-' if node.op is Op.SUBTRACT else '+'} {name}_b"]
+
+
+def _relu(_: str, node: Node, args: Sequence[Argument]) -> Lines:
+    text, arg = args[0]
+    return [f"{text} & {{{node.width}{{~{_bit(text, arg, arg.width - 1)}}}}}" if arg.signed else text]
+
+
+def _clamp(name: str, node: Node, args: Sequence[Argument]) -> Lines:
+    text, arg = args[0]
+    lines, value = [], text
+    if arg.high > node.high:
+        lines.append(f"wire {name}_above = {_greater(text, arg, node.high)};")
+        value = f"{name}_above ? {_literal(node.high, arg)} : {value}"
+    if arg.low < node.low:
+        lines.append(f"wire {name}_inside = {_greater(text, arg, node.low - 1)};")
+        value = f"{name}_inside ? ({value}) : {_literal(node.low, arg)}"
+    return [*lines, value]
+
+
+_WRITE: dict[Op, Callable[[str, Node, Sequence[Argument]], Lines]] = {
+    Op.INPUT: lambda _, node, __: [f"x{node.data[0]}"],
+    Op.CONSTANT: lambda _, node, __: [_literal(node.data[0], node)],
+    Op.ADD: _ripple,
+    Op.SUBTRACT: _ripple,
+    Op.FLOOR: lambda _, node, args: [f"{args[0][0]} >>> {node.data[0]}"],
+    Op.RELU: _relu,
+    Op.CLAMP: _clamp,
+    Op.AT_MOST: lambda _, node, args: [f"{args[0][0]} <= {_literal(node.data[0], args[0][1])}"],
+    Op.NOT: lambda _, __, args: [f"~{args[0][0]}"],
+    Op.AND: lambda _, __, args: [f"{args[0][0]} & {args[1][0]}"],
+    Op.OR: lambda _, __, args: [f"{args[0][0]} | {args[1][0]}"],
+    Op.JOIN: lambda _, __, args: [f"{{{', '.join(text for text, _ in reversed(args))}}}"],
+}
+
+
+# --- comparisons with constants, gate by gate -----------------------------------------------------
+
+
+def _greater(text: str, word: Node, constant: int) -> str:
+    """Return the expression "word > constant", a chain from the lowest bit on."""
+    net = Netlist()
+    net.inputs = [net.word(word.width)]
+    net.outputs = [[greater_serially(net, net.inputs[0], word.signed, constant)]]
+    return _expressions(net, text, word)[1][0]
+
+
+def _comparisons(graph: Graph) -> dict[int, Lines]:
+    """Return the lines that every comparison needs, its value last; shared gates come with the first reader."""
+    texts: dict[int, Lines] = {}
+    for arg, (greater, numbers) in ways_to_compare(graph).items():
+        net, word = Netlist(), graph.nodes[arg]
+        net.inputs = [net.word(word.width)]
+        constants = [graph.nodes[number].data[0] for number in numbers]
+        net.outputs = [[greater(net, net.inputs[0], word.signed, constant) ^ 1 for constant in constants]]
+        lines, values = _expressions(net, f"n{arg}", word)
+        for number, value in zip(numbers, values, strict=True):
+            texts[number] = [*lines, value]
+            lines = []
+    return texts
+
+
+def _expressions(net: Netlist, text: str, word: Node) -> tuple[Lines, list[str]]:
+    """Return declarations of the gates that are read more than once, and the output wires as expressions."""
+    texts = {0: ("1'b0", "1'b1")}
+    for place, wire in enumerate(net.inputs[0]):
+        texts[wire >> 1] = _bit(text, word, place), f"~{_bit(text, word, place)}"
+    live = net.live()
+    reads = Counter(wire >> 1 for number in live for wire in net.operands(number))
+    reads.update(wire >> 1 for wire in net.outputs[0])
+    lines = []
+    for number in live:
+        a, b = net.operands(number)
+        if a & b & 1:
+            texts[number] = f"~({texts[a >> 1][0]} | {texts[b >> 1][0]})", f"({texts[a >> 1][0]} | {texts[b >> 1][0]})"
+        else:
+            both = f"({texts[a >> 1][a & 1]} & {texts[b >> 1][b & 1]})"
+            texts[number] = both, f"~{both}"
+        if reads[number] > 1:
+            lines.append(f"wire {text}_{number} = {texts[number][0]};")
+            texts[number] = f"{text}_{number}", f"~{text}_{number}"
+    return lines, [texts[wire >> 1][wire & 1] for wire in net.outputs[0]]
+
+
+# How sums and how comparisons are written.
+_ADDERS: dict[str, tuple[Callable[[str, Node, Sequence[Argument]], Lines], Callable[[Graph], dict[int, Lines]]]] = {
+    "ripple": (_ripple, _comparisons),
+    "operator": (_operator, lambda _: {}),
+}

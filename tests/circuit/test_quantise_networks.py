@@ -1,0 +1,286 @@
+"""Networks become few-digit sums: the steps are exact functions, compensation pays, and the promise is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array, random_array
+
+from sklearn_htmc._network import Block, SparseNetwork
+from sklearn_htmc.circuit import Op, compile_circuit, count_gates, simulate
+from sklearn_htmc.circuit._quantise import networks as quantise
+from sklearn_htmc.circuit._quantise import sums
+from sklearn_htmc.circuit._quantise.digits import rounded
+from sklearn_htmc.circuit._quantise.networks import Block as Linearised
+from sklearn_htmc.circuit._quantise.networks import NetworkQuantiser, State, _factor_of_inverse
+from sklearn_htmc.circuit._quantise.sample import Sample
+from sklearn_htmc.circuit._quantise.sharing import Term, shared
+from sklearn_htmc.circuit._quantise.units import rescaled, units_of
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def sparse(rng, n_rows, n_columns, density=0.4):
+    return csr_array(random_array((n_rows, n_columns), density=density, rng=rng, data_sampler=rng.standard_normal))
+
+
+def residual_network(rng, n_features=4, n_outputs=1, width=6, neurons=(5, 7)):
+    """Return a random sparse residual network in raw units, with offsets everywhere."""
+    blocks = [Block.affine(sparse(rng, width, n_features, 0.5), rng.normal(size=width))]
+    for n in neurons:
+        offset = np.where(rng.random(width) < 0.3, rng.normal(size=width), 0.0)
+        blocks.append(Block(sparse(rng, n, width), rng.normal(size=n), sparse(rng, width, n, 0.3), None, offset))
+    blocks.append(Block.affine(sparse(rng, n_outputs, width, 0.8), rng.normal(size=n_outputs)))
+    return SparseNetwork(tuple(blocks), np.array([[-2.0] * n_features, [2.5] * n_features]), clip=True)
+
+
+def perceptron(rng, n_features=3, hidden=(6, 5)):
+    blocks, before = [], n_features
+    for n in hidden:
+        blocks.append(
+            Block(
+                csr_array(rng.normal(size=(n, before))),
+                rng.normal(size=n),
+                csr_array(np.eye(n)),
+                csr_array((n, before)),
+                np.zeros(n),
+            )
+        )
+        before = n
+    blocks.append(Block.affine(csr_array(rng.normal(size=(1, before))), rng.normal(size=1)))
+    return SparseNetwork(tuple(blocks), np.array([[-np.inf] * n_features, [np.inf] * n_features]), clip=False)
+
+
+def sample_of(network, rng, n=150):
+    X = rng.uniform(-2.0, 2.0, size=(n, network.n_features))
+    weights = rng.uniform(0.5, 2.0, size=n)
+    values = network(X)
+    reach = np.array([X.min(axis=0), X.max(axis=0)])
+    return Sample(X, weights / weights.sum(), values, values.std(axis=0), reach)
+
+
+@pytest.fixture(params=["residual", "two outputs", "perceptron"])
+def network(request, rng):
+    makers = {
+        "residual": residual_network,
+        "two outputs": lambda rng: residual_network(rng, n_outputs=2),
+        "perceptron": perceptron,
+    }
+    return makers[request.param](rng)
+
+
+def test_units_are_the_network(network, rng):
+    X = rng.uniform(-2.0, 2.0, size=(40, network.n_features))
+    units = units_of(network)
+    np.testing.assert_allclose(units.evaluate(X)[units.outputs].T, network(X), rtol=1e-10, atol=1e-10)
+
+
+def test_copies_of_a_neuron_are_not_units(rng):
+    assert len(units_of(perceptron(rng)).rows) == 6 + 5 + 1
+
+
+def test_slopes_are_derivatives_at_the_units(network, rng):
+    X = rng.uniform(-2.0, 2.0, size=(30, network.n_features))
+    units = units_of(network)
+    values = units.evaluate(X)
+    for output, unit in enumerate(units.outputs):
+        slopes = units.slopes(values, output)
+        for r in range(len(units.rows)):
+            rows = list(units.rows)
+            rows[r] = replace(rows[r], bias=rows[r].bias + 1e-7)
+            changed = replace(units, rows=rows).evaluate(X)[unit]
+            np.testing.assert_allclose(
+                (changed - values[unit]) / 1e-7, slopes[units.n_features + r], rtol=1e-4, atol=1e-4
+            )
+
+
+def test_rescaling_changes_nothing_but_makes_weights_free(network, rng):
+    X = rng.uniform(-2.0, 2.0, size=(40, network.n_features))
+    units = units_of(network)
+    importance = [rng.random(len(row.weights)) for row in units.rows]
+    scaled = rescaled(units, importance)
+    np.testing.assert_allclose(
+        scaled.evaluate(X)[units.outputs], units.evaluate(X)[units.outputs], rtol=1e-9, atol=1e-9
+    )
+    exact = [weight for row in scaled.rows for weight in row.weights[row.exact]]
+    assert set(np.abs(exact)) == {1.0}
+    read = {int(source) for row in units.rows for source in row.sources}
+    groups = {units.rows[unit - units.n_features].group for unit in read if unit >= units.n_features}
+    assert sum(row.exact.sum() for row in scaled.rows) >= len(groups - {units.rows[-1].group})
+
+
+def test_the_factor_is_that_of_the_inverse(rng):
+    A = rng.normal(size=(8, 20))
+    U = _factor_of_inverse(A @ A.T)
+    np.testing.assert_allclose(U.T @ U @ (A @ A.T), np.eye(8), atol=1e-9)
+    assert not np.tril(U, -1).any()
+
+
+@pytest.mark.parametrize("value", [0.7, -13.37, 1e-6, 3.0])
+def test_more_digits_come_closer(value):
+    errors, counts = [], []
+    for cost in 10.0 ** -np.arange(0, 14):
+        total, digits = rounded(value, 1.0 / value**2, cost)
+        assert total == sum(sign * 2.0**place for sign, place in digits)
+        errors.append(abs(total - value))
+        counts.append(len(digits))
+    assert counts == sorted(counts)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-5 * abs(value)
+
+
+def test_sums_of_shared_pairs_are_the_same_sums(rng):
+    rows = []
+    for _ in range(12):
+        places = rng.choice(6 * 5, size=7, replace=False)  # every unit at every place at most once
+        rows.append([Term(int(p) % 6, int(p) // 6 - 2, int(rng.choice([-1, 1]))) for p in places])
+    made, pairs = shared(rows, 6)
+    values = list(rng.integers(-1000, 1000, size=6) * 2**20)
+    for pair in pairs:
+        values.append(values[pair.first] + pair.sign * int(values[pair.second]) * 2.0**pair.place)
+    for before, after in zip(rows, made, strict=True):
+        assert sum(t.sign * 2.0**t.place * values[t.unit] for t in before) == sum(
+            t.sign * 2.0**t.place * values[t.unit] for t in after
+        )
+    n_adders = sum(len(row) - 1 for row in made) + len(pairs)
+    assert n_adders < sum(len(row) - 1 for row in rows)
+
+
+def test_rows_without_anything_in_common_stay():
+    rows = [[Term(0, 0, 1), Term(1, 0, 1)], [Term(1, 3, -1), Term(2, 0, 1)]]
+    assert shared(rows, 3) == (rows, [])
+
+
+def test_compensation_by_the_others_pays(network, rng):
+    quantiser = NetworkQuantiser.of(network, sample_of(network, rng))
+    (block,) = quantiser.blocks
+    adders = [np.full(len(row.weights), 1e-7) for row in quantiser.start.units.rows]
+    alone = replace(block, U=np.diag(block.U.diagonal()))
+
+    def error(of):
+        state, _ = quantiser.start.rounded(of, len(of.edges), adders)
+        assert all(
+            weight == sum(s * 2.0**p for s, p in d)
+            for r in zip(state.units.rows, state.digits, strict=True)
+            for weight, d in zip(r[0].weights, r[1], strict=True)
+        )
+        return quantise._error(state.units, quantiser.sample), sum(len(d) for row in state.digits for d in row)
+
+    (together, n_together), (apart, n_apart) = error(block), error(alone)
+    assert together < 0.8 * apart
+    assert n_together < 1.2 * n_apart
+
+
+def test_to_first_order_the_foreseen_error_is_the_error(network, rng):
+    sample = sample_of(network, rng)
+    quantiser = NetworkQuantiser.of(network, sample)
+    adders = [np.full(len(row.weights), 1e-11) for row in quantiser.start.units.rows]
+    block = quantiser.blocks[0]
+    state, foreseen = quantiser.start.rounded(block, len(block.edges), adders)
+    assert 0.8 * foreseen**0.5 < quantise._error(state.units, sample) < 1.01 * foreseen**0.5  # the ridge counts, too
+    for row, digits in zip(state.units.rows, state.digits, strict=True):
+        assert row.weights.tolist() == [sum(sign * 2.0**place for sign, place in of) for of in digits]
+
+
+def test_a_correction_lowers_the_error(network, rng):
+    sample = sample_of(network, rng)
+    start = State.of(units_of(network))
+    rows = [replace(row, bias=row.bias + 0.02 * rng.normal()) for row in start.units.rows]
+    moved = replace(start, units=replace(start.units, rows=rows))
+    edges = [(r, k) for r, row in enumerate(rows) for k in range(len(row.weights))]
+    corrected = moved
+    for _ in range(3):
+        corrected = corrected.corrected(Linearised.at(corrected.units, sample, edges, biases=True), sample)
+    assert quantise._error(corrected.units, sample) < 0.3 * quantise._error(moved.units, sample)
+
+
+@pytest.mark.parametrize("epsilon", [0.2, 0.05, 0.01, 0.001, 1e-5])
+def test_the_measured_error_is_within_epsilon(network, rng, epsilon):
+    X = rng.uniform(-2.0, 2.0, size=(150, network.n_features))
+    circuit = compile_circuit(network, X, epsilon=epsilon)
+    values = network(X)
+    error = np.sqrt(np.mean(np.square((simulate(circuit, X) - values) / values.std(axis=0))))
+    assert circuit.error == pytest.approx(error, rel=1e-9)
+    assert error <= epsilon
+
+
+def test_smaller_epsilon_needs_more_gates(network, rng):
+    X = rng.uniform(-2.0, 2.0, size=(150, network.n_features))
+    gates = [compile_circuit(network, X, epsilon=epsilon).n_gates for epsilon in (0.2, 0.05, 0.01, 0.001)]
+    assert gates == sorted(gates)
+    assert gates[0] < 0.6 * gates[-1]
+
+
+def test_circuits_do_not_depend_on_the_order_of_rows(network, rng):
+    X = rng.uniform(-2.0, 2.0, size=(120, network.n_features))
+    weights = rng.integers(0, 3, size=120)
+    order = rng.permutation(120)
+    first = compile_circuit(network, X, epsilon=0.02, sample_weight=weights)
+    second = compile_circuit(network, X[order], epsilon=0.02, sample_weight=weights[order])
+    assert first.text() == second.text()
+
+
+def test_a_neuron_that_is_off_on_all_rows_stays_off(rng):
+    network = residual_network(rng)
+    first, block, *rest = network.blocks
+    bias = block.bias.copy()
+    bias[0] = -100.0
+    block = replace(block, bias=bias, outer=csr_array(block.outer.toarray() + 0.5))
+    network = replace(network, blocks=(first, block, *rest))
+    X = rng.uniform(-2.0, 2.0, size=(100, 4))
+    assert compile_circuit(network, X, epsilon=1e-3).error <= 1e-3
+
+
+def test_a_feature_far_from_zero_is_counted_from_its_low_end(rng, monkeypatch):
+    X = rng.uniform(-1.0, 1.0, size=(200, 2)) + [4096.0, 0.0]
+    weights = csr_array([[1.0, 0.7], [0.4, -0.9], [0.8, 0.3]])
+    head = Block.affine(weights, -weights @ np.array([4096.0, 0.0]))
+    ramps = Block(csr_array(np.eye(3)), np.zeros(3), csr_array(np.ones((3, 3))), None, np.zeros(3))
+    tail = Block.affine(csr_array([[0.3, 0.45, -0.8]]), np.zeros(1))
+    network = SparseNetwork((head, ramps, tail), np.full((2, 2), np.nan), clip=False)
+    counted = compile_circuit(network, X, epsilon=0.01)
+    monkeypatch.setattr(sums, "_FAR", 99)
+    assert counted.n_gates < compile_circuit(network, X, epsilon=0.01).n_gates
+    assert counted.error <= 0.01
+
+
+def test_large_networks_compensate_row_by_row(rng, monkeypatch):
+    network = perceptron(rng, hidden=(12, 12))
+    monkeypatch.setattr(quantise, "_FULL", 20)
+    monkeypatch.setattr(quantise, "_OF_ROW", 5)
+    X = rng.uniform(-2.0, 2.0, size=(150, 3))
+    quantiser = NetworkQuantiser.of(network, sample_of(network, rng))
+    assert max(len(block.edges) for block in quantiser.blocks) == 5
+    assert compile_circuit(network, X, epsilon=0.03).error <= 0.03
+
+
+def test_many_rows_are_thinned_but_all_are_measured(rng, monkeypatch):
+    network = residual_network(rng)
+    monkeypatch.setattr(quantise, "_ROWS", 50)
+    X = rng.uniform(-2.0, 2.0, size=(400, 4))
+    circuit = compile_circuit(network, X, epsilon=0.05)
+    values = network(X)
+    assert np.sqrt(np.mean((simulate(circuit, X) - values) ** 2)) <= 0.05 * values.std()
+
+
+def test_an_affine_function_needs_no_relu_and_few_gates(rng):
+    network = SparseNetwork(
+        (Block.affine(csr_array([[2.0, -0.5, 0.25]]), np.array([1.0])),), np.full((2, 3), np.nan), clip=False
+    )
+    X = rng.uniform(-1.0, 1.0, size=(100, 3))
+    circuit = compile_circuit(network, X, epsilon=0.01)
+    assert not any(node.op is Op.RELU for node in circuit.nodes)
+    assert sum(node.op in (Op.ADD, Op.SUBTRACT) for node in circuit.nodes) <= 3
+    assert count_gates(circuit) < 250
+
+
+def test_a_constant_costs_nothing(rng):
+    network = SparseNetwork((Block.affine(csr_array((1, 2)), np.array([3.7])),), np.full((2, 2), np.nan), clip=False)
+    circuit = compile_circuit(network, rng.normal(size=(20, 2)), epsilon=0.01)
+    assert circuit.n_gates == 0
+    assert abs(simulate(circuit, [[0.0, 0.0]])[0, 0] - 3.7) <= 0.01
