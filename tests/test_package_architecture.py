@@ -35,7 +35,9 @@ LAYERS = {
     "_base": Layer({"_network", "_table"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
     "_resnet_norm": Layer({"_base", "_network", "_table"}, {"_training"}, {"numpy", "sklearn"}),
     "circuit": Layer(
-        {"_network", "circuit"}, outside={"numpy", "scipy", "sklearn"}, deferred_outside={"lightgbm", "xgboost"}
+        {"_network", "circuit"},
+        outside={"numpy", "scipy", "sklearn", "threadpoolctl"},
+        deferred_outside={"lightgbm", "xgboost"},
     ),
     "_circuit_size": Layer({"_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
     "model_selection": Layer({"_network"}, outside={"numpy"}),

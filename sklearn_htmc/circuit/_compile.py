@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
+from threadpoolctl import threadpool_limits
 
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
@@ -123,7 +124,10 @@ def search_circuit(
         raise _without_targets()
     form = lower(model)
     sample, targets = _sampled(form, X, y, sample_weight)
-    return _smallest(form, sample, epsilon, targets if to_targets and targets is not None else sample.values)
+    reference = targets if to_targets and targets is not None else sample.values
+    # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
+    with threadpool_limits(1, user_api="blas"):
+        return _smallest(form, sample, epsilon, reference)
 
 
 def _positive(value: Any, name: str) -> float:

@@ -39,7 +39,8 @@ _PARTS = 10  # times the network is linearised while its weights are rounded, if
 _SMALLEST = 2  # weights of a part
 _TRUSTED = 2.0  # times the squared error that was foreseen
 _HARMLESS = 0.3  # of the squared noise
-_MOST_TRIES = 40  # linearisations in all
+_LEAST_PRICE = 1e-4  # of a digit, relative
+_MOST_TRIES = 60  # linearisations in all
 _EFFORT = 3e10  # bounds linearisations times the cube of the number of weights
 _MOST_STEPS = 5  # of them after one part
 _DAMPINGS = (0.0, 1e-3, 1e-1)  # of corrections, relative to the diagonal
@@ -298,18 +299,23 @@ class NetworkQuantiser:
         return _graph(state.units, state.digits, self.sample, noise)
 
     def _in_parts(self, adders: Sequence[Floats], noise: float) -> State:
-        """Round all weights, part by part, each linearised anew; the less the model can be trusted the smaller."""
+        """Round all weights, part by part, each linearised anew.
+
+        Where the error comes out larger than foreseen, fewer weights are rounded at once, and then to more digits: a
+        neuron that dies on the way cannot be compensated for by anything.
+        """
         state, block, foreseen, tries = self.start, self.blocks[0], 0.0, 0
-        size, most = math.ceil(len(self.order) / _PARTS), self._most_tries()
+        size, price, most = math.ceil(len(self.order) / _PARTS), 1.0, self._most_tries()
         while block.edges:
-            trial, squared = state.rounded(block, size, adders)
+            trial, squared = state.rounded(block, size, [price * of_row for of_row in adders])
             allowed = max(_TRUSTED * (foreseen + squared), _HARMLESS * noise**2)
             trial, following, n_steps = self._repaired(trial, block.edges[size:], allowed)
             tries += n_steps
-            if size > _SMALLEST and tries < most and _error(trial.units, self.sample) ** 2 > allowed:
-                size = max(_SMALLEST, size // 3)
+            if tries < most and price > _LEAST_PRICE and _error(trial.units, self.sample) ** 2 > allowed:
+                size, price = (max(_SMALLEST, size // 3), price) if size > _SMALLEST else (size, price / 16.0)
                 continue
             state, block, foreseen = trial, following, foreseen + squared
+            price = min(1.0, 4.0 * price)
             if tries >= most:  # the rest at once
                 size = len(block.edges)
         return state
@@ -320,13 +326,13 @@ class NetworkQuantiser:
 
     def _repaired(self, state: State, edges: list[Edge], allowed: float) -> tuple[State, Block, int]:
         """Correct by some weights and all biases until the squared error is allowed; return the last linearisation."""
-        for step in range(1, _MOST_STEPS + 1):
+        for n_steps in range(1, _MOST_STEPS + 1):
             block = Block.at(state.units, self.sample, edges, biases=True)
             corrected = state.corrected(block, self.sample)
             if corrected is state or _error(corrected.units, self.sample) ** 2 <= allowed:
                 break
             state = corrected
-        return corrected, block, step
+        return corrected, block, n_steps
 
     def _adders(self, noise: float) -> list[Floats]:
         """Return the cost of a digit of every weight for which the error to first order is that allowed."""
