@@ -237,7 +237,7 @@ def test_a_neuron_that_is_off_on_all_rows_stays_off(rng):
 
 
 def test_a_feature_far_from_zero_is_counted_from_its_low_end(rng, monkeypatch):
-    X = rng.uniform(-1.0, 1.0, size=(200, 2)) + [4096.0, 0.0]
+    X = rng.uniform([4095.0, -1.0], [4097.0, 1.0], size=(200, 2))
     weights = csr_array([[1.0, 0.7], [0.4, -0.9], [0.8, 0.3]])
     head = Block.affine(weights, -weights @ np.array([4096.0, 0.0]))
     ramps = Block(csr_array(np.eye(3)), np.zeros(3), csr_array(np.ones((3, 3))), None, np.zeros(3))

@@ -25,7 +25,7 @@ def rounded(value: float, squared_error_cost: float, digit_cost: float) -> tuple
     Examples
     --------
     >>> [rounded(0.7, 1.0, cost)[0] for cost in (1.0, 0.03, 1e-3, 1e-5)]
-    [0.0, 0.5, 0.75, 0.703125]
+    [0.0, 0.75, 0.6875, 0.703125]
     """
     digits: list[tuple[int, int]] = []
     left, best, kept = value, squared_error_cost * value * value, 0

@@ -326,13 +326,15 @@ class NetworkQuantiser:
 
     def _repaired(self, state: State, edges: list[Edge], allowed: float) -> tuple[State, Block, int]:
         """Correct by some weights and all biases until the squared error is allowed; return the last linearisation."""
-        for n_steps in range(1, _MOST_STEPS + 1):
+        n_steps = 0
+        while True:
+            n_steps += 1
             block = Block.at(state.units, self.sample, edges, biases=True)
             corrected = state.corrected(block, self.sample)
-            if corrected is state or _error(corrected.units, self.sample) ** 2 <= allowed:
-                break
+            good = _error(corrected.units, self.sample) ** 2 <= allowed
+            if good or corrected is state or n_steps == _MOST_STEPS:
+                return corrected, block, n_steps
             state = corrected
-        return corrected, block, n_steps
 
     def _adders(self, noise: float) -> list[Floats]:
         """Return the cost of a digit of every weight for which the error to first order is that allowed."""
