@@ -2,22 +2,26 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_htmc import ResNetNormRegressor
+from sklearn_htmc.circuit import Circuit, compile_circuit, simulate, to_c, to_verilog
 
 ALPHAS = [0.1, 0.05, 0.02, 0.01, 0.003]
 FOLDS = KFold(n_splits=5, shuffle=True, random_state=0)
 ROW = "{:<34} {:>15} {:>8} {:>9}"
+EPSILON = 0.05  # of the standard deviation of the target: how far a circuit may be from its model
 
 
 def scaled_mlp() -> Pipeline:
@@ -84,6 +88,23 @@ def print_importances(model: ResNetNormRegressor, meanings: dict[str, str]) -> N
         print(f"  {name:<4} {meanings.get(name, ''):<28} {100 * share:4.0f} %  {bar}")
 
 
+def compile_all(models: dict[str, RegressorMixin], X, y) -> Circuit:
+    """Print the gates of every model and return the circuit of the last one."""
+    print(f"{'':<34} {'gates':>9} {'depth':>6} {'error':>7} {'R2, same rows':>14}")
+    for name, model in models.items():
+        circuit = compile_circuit(model, X, epsilon=EPSILON, y=y)
+        r2 = r2_score(y, simulate(circuit, X)[:, 0])
+        print(f"{name:<34} {circuit.n_gates:>9,} {circuit.depth:>6} {circuit.error:>7.3f} {r2:>14.3f}")
+    return circuit
+
+
+def write(circuit: Circuit) -> None:
+    """Write the circuit for an FPGA and for a microcontroller."""
+    for file, text in (("model.v", to_verilog(circuit)), ("model.c", to_c(circuit))):
+        Path(file).write_text(text, encoding="utf-8")
+        print(f"  {file}: {len(text.splitlines()):,} lines")
+
+
 MEANINGS = {
     "age": "age",
     "sex": "sex",
@@ -123,6 +144,17 @@ def main() -> None:
         print("Without neurons it is a linear function: no bend was worth its price here.")
     print("What it looks at:\n")
     print_importances(best, MEANINGS)
+
+    print(f"\nAs circuits of two-input gates within {EPSILON:.0%} of the standard deviation of the target,")
+    print("all fitted to all rows, compiled, and measured by simulation bit for bit:\n")
+    models = {
+        "LinearRegression()": LinearRegression().fit(X, y),
+        "MLPRegressor((64, 64)), scaled": scaled_mlp().fit(X, y),
+        f"ResNetNormRegressor(alpha={best.alpha})": best,
+    }
+    circuit = compile_all(models, X, y)
+    print("\nThe last one, written for hardware and for a microcontroller:")
+    write(circuit)
 
     print("\nNext:")
     print("  fewer edges still    ResNetNormRegressor(max_edges=30)")

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import warnings
 from pathlib import Path
 
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_htmc.model_selection import smallest_circuit
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_there_is_one_example():
-    assert len(BLOCKS) == 1
+def test_the_first_example_is_short():
     assert len(BLOCKS[0].splitlines()) <= 10
 
 
-@pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
-def test_the_example_prints_score_edges_and_shares(capsys):
-    exec(compile(BLOCKS[0], "README.md", "exec"), {})
-    first, *features = capsys.readouterr().out.splitlines()
+@pytest.fixture(scope="module")
+def printed():
+    """Run the examples one after the other, as a reader would, and return what each prints and the names left."""
+    names, texts = {}, []
+    for block in BLOCKS:
+        with contextlib.redirect_stdout(io.StringIO()) as text, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)
+            exec(compile(block, "README.md", "exec"), names)
+        texts.append(text.getvalue().splitlines())
+    return texts, names
+
+
+def test_the_first_example_prints_score_edges_and_shares(printed):
+    first, *features = printed[0][0]
     score, edges, alpha = re.fullmatch(r"R2 (\S+) with (\d+) edges, alpha (\S+)", first).groups()
     assert 0.25 < float(score) < 0.6
     assert 0 < int(edges) < 1000
@@ -27,6 +42,22 @@ def test_the_example_prints_score_edges_and_shares(capsys):
     shares = [float(line.split()[1].rstrip("%")) for line in features]
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(100, abs=1)
+
+
+def test_the_second_example_prints_gates_within_epsilon(printed):
+    texts, names = printed
+    found = [re.fullmatch(r" *(\w+) +([\d,]+) gates, error (\S+)", line).groups() for line in texts[1]]
+    assert [name for name, _, _ in found] == ["ResNetNormRegressor", "LassoCV", "GradientBoostingRegressor"]
+    assert all(int(gates.replace(",", "")) > 0 and float(error) <= 0.05 for _, gates, error in found)
+    assert names["predicted"].shape == (len(names["X_test"]), 1)
+    assert names["verilog"].startswith("module model")
+    assert "void model(" in names["c"]
+
+
+def test_the_third_example_chooses_by_gates(printed):
+    search = printed[1]["search"]
+    assert search.best_index_ == smallest_circuit()(search.cv_results_)
+    assert (search.cv_results_["mean_test_size"] < 0).all()
 
 
 def test_every_make_target_that_it_names_exists():
