@@ -10,6 +10,7 @@ Parts, for --only:
   batch    45 problems fitted as one batch, over the same 45 fitted one after the other
   scaling  growth of the fit time from 4,000 to 36,000 rows, as an exponent
   predict  a network of some 400 edges against an MLP: one row, and 100,000 rows
+  circuits compilation of a network and of 500 trees, and simulation
   large    a default fit on 40,000 rows: seconds and peak memory, in a process of its own
 
     python benchmarks/speed.py --only fit,predict
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import available_cores, mlp, ours
+from peers import MODELS, available_cores, lightgbm, mlp, ours
 from sklearn.datasets import make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -258,6 +259,25 @@ def _large_fit() -> tuple[float, float]:
     return took, peak_memory() / 1e9
 
 
+def circuits(repeats: int) -> Iterator[Measurement]:
+    """Compilation of a network of 400 edges and of 500 trees on 1,000 rows, and simulation."""
+    from sklearn_htmc.circuit import compile_circuit, simulate
+
+    X, y = make_friedman1(n_samples=1000, noise=1.0, random_state=0)
+    network = ours(alpha=1e-4, max_edges=400).fit(X, y)
+    models: list[tuple[str, Any, float]] = [(f"a network of {network.n_edges_} edges", network, 2.0)]
+    if MODELS["lightgbm"].installed:
+        models.append(("LightGBM, 500 x 31 leaves", lightgbm().fit(X, y), 10.0))
+    for name, model, limit in models:
+        times = [seconds(lambda model=model: compile_circuit(model, X, epsilon=0.05, y=y)) for _ in range(repeats)]
+        yield Measurement(f"compile_circuit, {name}, 1,000 rows", float(np.median(times)), limit, "s")
+    circuit = compile_circuit(network, X, epsilon=0.05, y=y)
+    rows = np.random.default_rng(0).uniform(size=(100_000, X.shape[1]))
+    took = np.median([seconds(lambda: simulate(circuit, rows)) for _ in range(repeats)])
+    rate = len(circuit.nodes) * len(rows) / took / 1e6
+    yield Measurement("simulate, million nodes times rows per second", float(rate), 10.0, unit="", at_least=True)
+
+
 def peak_memory() -> int:
     """Most bytes that this process has held in memory."""
     status = Path("/proc/self/status")
@@ -276,6 +296,7 @@ PARTS: dict[str, tuple[Callable[[int], Iterator[Measurement]], int]] = {
     "batch": (batch, 3),
     "scaling": (scaling, 1),
     "predict": (predict, 5),
+    "circuits": (circuits, 3),
     "large": (large, 1),
 }
 

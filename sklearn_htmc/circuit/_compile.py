@@ -22,10 +22,11 @@ from sklearn_htmc.circuit._quantise.dispatch import quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._simulate import simulate
 
-_SMALL = 2_000  # nodes of a circuit for which less noise is tried, too
+_SMALL = 400  # nodes of a circuit for which less noise is tried, too
 _LESS = (0.7, 0.5, 0.25)
 _STEPS = 7  # circuits that are made and measured
-_CLOSE = 0.97  # of the allowed error: near enough to stop
+_CLOSE = 0.99  # of the allowed error: near enough to stop, less ...
+_PATIENCE = 0.02  # ... this for every circuit that was made
 _RESOLVED = 1.02  # bracket of the noise that is narrow enough
 _CONSTANT = 1e-12  # relative spread below which outputs count as constant
 _LEAST = 2.0**-30  # times the allowed error: noise at which to give up
@@ -254,9 +255,11 @@ def _smallest(form: Form, sample: Sample, tolerance: float, reference: Floats) -
             good = max(good, noise)
         else:
             bad = min(bad, noise)
-        if _CLOSE * tolerance < error <= tolerance or (good and bad < good * _RESOLVED):
+        # The longer it takes, the less is asked for: the last few percent of the error are worth a percent of gates.
+        close = _CLOSE - _PATIENCE * step
+        if close * tolerance < error <= tolerance or (good and bad < good * _RESOLVED):
             break
-        noise = _next_level(noise, _excess(error, base) / max(_excess(tolerance, base), 1e-300), good, bad)
+        noise = _next_level(noise, _excess(error, base) / max(_excess(tolerance, base), 1e-300), good, bad, step)
     if best is None:
         return Search(None, least)
     if len(best.nodes) < _SMALL:
@@ -272,11 +275,11 @@ def _excess(error: float, base: float) -> float:
     return math.sqrt(max(error**2 - base**2, 0.0))
 
 
-def _next_level(noise: float, ratio: float, good: float, bad: float) -> float:
+def _next_level(noise: float, ratio: float, good: float, bad: float, step: int) -> float:
     """Return the level at which the error should be the one allowed, inside the bracket; ``ratio`` is that to it."""
     guess = noise * min(4.0, max(0.1, 0.98 / max(ratio, 1e-3)))
     if not good:
-        return min(guess, 0.8 * noise)
+        return min(guess, 0.95 ** (step * step) * noise)  # ever faster down where the error does not follow
     if math.isinf(bad):
         return max(guess, 1.1 * noise)
     span = math.log(bad / good)
