@@ -26,9 +26,11 @@ from peers import MODELS, lasso, ours, scaled_mlp
 from quality import SETS, markdown_table, names_among, split_numbers, train_and_test
 from sklearn.ensemble import RandomForestRegressor
 
-from sklearn_htmc.circuit import compile_circuit, simulate
+from sklearn_htmc._network import SparseNetwork
+from sklearn_htmc.circuit import compile_circuit, lower, simulate
 
-EPSILONS = (0.15, 0.05, 0.02)
+EPSILONS = (0.15, 0.08, 0.05, 0.02)
+LARGE = 2_500  # weights from which on circuits are made at one epsilon only, because they take long
 ROWS = 2_000  # that circuits are compiled on
 EDGES = (20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800)
 TREES = ((5, 4), (10, 8), (20, 8), (50, 8), (50, 16), (100, 16), (100, 31), (200, 31), (350, 31), (500, 31))
@@ -71,12 +73,22 @@ def booster(family: str, trees: int, leaves: int) -> Any:
     return XGBRegressor(n_estimators=trees, max_depth=max(2, round(np.log2(leaves))), learning_rate=rate)
 
 
+def weights_of(model: Any) -> int:
+    """Return the number of weights of a network, 0 for other models."""
+    form = lower(model)
+    if not isinstance(form, SparseNetwork):
+        return 0
+    return sum(
+        block.inner.nnz + block.outer.nnz + (block.skip.nnz if block.skip is not None else 0) for block in form.blocks
+    )
+
+
 def circuits(family: str, rows: tuple[np.ndarray, ...]) -> Iterator[dict[str, Any]]:
     """Yield what was measured of every circuit of a family."""
     X, y, X_test, y_test = rows
     chosen = np.random.default_rng(0).permutation(len(X))[:ROWS]
     for name, model in models(family, X, y):
-        for epsilon in EPSILONS:
+        for epsilon in EPSILONS if weights_of(model) < LARGE else (0.05,):
             start = time.perf_counter()
             try:
                 circuit = compile_circuit(model, X[chosen], epsilon=epsilon, y=y[chosen])
