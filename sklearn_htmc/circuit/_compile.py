@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import Floats
-from sklearn_htmc.circuit._graph import verify
+from sklearn_htmc.circuit._graph import Graph, verify
 from sklearn_htmc.circuit._lower import lower
 from sklearn_htmc.circuit._lower._dispatch import Form
-from sklearn_htmc.circuit._quantise.dispatch import quantiser
+from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._simulate import simulate
 
@@ -240,10 +240,10 @@ def _smallest(form: Form, sample: Sample, tolerance: float, reference: Floats) -
 
     def tried(noise: float) -> float:
         nonlocal best, least
-        graph = make(noise)
-        error = sample.error(simulate(graph, sample.X), reference)
+        graph = _made(make, noise, needed=best is None)
+        error = math.inf if graph is None else sample.error(simulate(graph, sample.X), reference)
         least = min(least, error)
-        if error <= tolerance:
+        if graph is not None and error <= tolerance:
             circuit = Circuit.of(graph, epsilon=tolerance, error=error)
             best = circuit if best is None or circuit.n_gates < best.n_gates else best
         return error
@@ -268,6 +268,16 @@ def _smallest(form: Form, sample: Sample, tolerance: float, reference: Floats) -
             tried(share * good)
     verify(best)
     return Search(best, best.error)
+
+
+def _made(make: Quantiser, noise: float, *, needed: bool) -> Graph | None:
+    """Return a graph, or None if an input needs too many bits and a circuit is at hand already."""
+    try:
+        return make(noise)
+    except ValueError:
+        if needed:
+            raise
+        return None
 
 
 def _excess(error: float, base: float) -> float:

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array, random_array
 
 from sklearn_htmc._network import Block, SparseNetwork
 from sklearn_htmc.circuit import Op, compile_circuit, count_gates, simulate
+from sklearn_htmc.circuit import _compile as compiling
 from sklearn_htmc.circuit._quantise import networks as quantise
 from sklearn_htmc.circuit._quantise import sums
 from sklearn_htmc.circuit._quantise.digits import rounded
@@ -247,6 +248,17 @@ def test_a_feature_far_from_zero_is_counted_from_its_low_end(rng, monkeypatch):
     monkeypatch.setattr(sums, "_FAR", 99)
     assert counted.n_gates < compile_circuit(network, X, epsilon=0.01).n_gates
     assert counted.error <= 0.01
+
+
+def test_a_finer_try_that_needs_too_many_bits_does_not_lose_the_circuit_at_hand(rng, monkeypatch):
+    network = SparseNetwork(
+        (Block.affine(csr_array([[3.0, -0.7]]), np.ones(1)),), np.array([[0, 0], [1, 1]]), clip=True
+    )
+    X = rng.random((60, 2))
+    monkeypatch.setattr(compiling, "_LESS", (1e-9,))
+    assert compile_circuit(network, X, epsilon=0.01).error <= 0.01
+    with pytest.raises(ValueError, match="bits, and 31 are allowed"):  # so the finer try did fail
+        compile_circuit(network, X, epsilon=1e-11)
 
 
 def test_large_networks_compensate_row_by_row(rng, monkeypatch):
