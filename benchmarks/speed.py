@@ -178,6 +178,7 @@ def batch_versus_separate(repeats: int) -> list[tuple[float, float]]:
 
     Runs in a process of its own that stays on one core.
     """
+    from sklearn_htmc._training.finish import ResidualFamily
     from sklearn_htmc._training.first_order import Problems, Settings
     from sklearn_htmc._training.fit import fit_problems
     from sklearn_htmc._training.residual import ResidualNetwork
@@ -193,7 +194,7 @@ def batch_versus_separate(repeats: int) -> list[tuple[float, float]]:
 
     def fit(problems: Problems) -> float:
         start = time.perf_counter()
-        fit_problems(X, y, problems, architecture=architecture, settings=settings)
+        fit_problems(X, y, problems, family=ResidualFamily(architecture), settings=settings)
         return time.perf_counter() - start
 
     fit(together.part(0, 1))  # what happens once only

@@ -23,9 +23,7 @@ from sklearn_htmc._table import Scaling, Table
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Problems, Report, Settings
-    from sklearn_htmc._training.residual import ResidualNetwork
-
-Sizes = tuple[int, tuple[int, ...]]  # stream coordinates, neurons of the blocks
+    from sklearn_htmc._training.task import Family
 
 _N_FOLDS = 3
 _HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
@@ -56,13 +54,23 @@ def in_units(
     network: SparseNetwork, features: Scaling, targets: Scaling, *, input_range: Floats, clip: bool
 ) -> SparseNetwork:
     """Return a network of standardised units in raw ones: the scalings become part of the first and the last block."""
-    first, *middle, last = network.blocks
-    matrix = csr_array(first.matrix @ _diagonal(1.0 / features.scale))
-    embedding = Block.affine(matrix, first.offset - matrix @ features.center)
-    readout = Block.affine(
-        csr_array(_diagonal(targets.scale) @ last.matrix), last.offset * targets.scale + targets.center
-    )
-    return SparseNetwork((embedding, *middle, readout), input_range, clip=clip)
+    first, *rest = network.blocks
+    *rest, last = [_after_scaling(first, features), *rest]
+    return SparseNetwork((*rest, _before_scaling(last, targets)), input_range, clip=clip)
+
+
+def _after_scaling(block: Block, scaling: Scaling) -> Block:
+    """Return the block of what a scaling returns."""
+    scale = _diagonal(1.0 / scaling.scale)
+    skip, inner = csr_array(block.matrix @ scale), csr_array(block.inner @ scale)
+    return Block(inner, block.bias - inner @ scaling.center, block.outer, skip, block.offset - skip @ scaling.center)
+
+
+def _before_scaling(block: Block, scaling: Scaling) -> Block:
+    """Return the block followed by the inverse of a scaling."""
+    scale = _diagonal(scaling.scale)
+    outer, skip = csr_array(scale @ block.outer), csr_array(scale @ block.matrix)
+    return Block(block.inner, block.bias, outer, skip, block.offset * scaling.scale + scaling.center)
 
 
 def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
@@ -116,7 +124,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
 
     # What a subclass says about itself.
 
-    def _architecture(self, n_features: int, n_outputs: int) -> ResidualNetwork:
+    def _family(self, n_features: int, n_outputs: int) -> Family:
         raise NotImplementedError
 
     def _settings(self, n_rows: int) -> Settings:
@@ -155,7 +163,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             device = self._checked_device()
             table, is_1d = self._table(X, y, sample_weight)
             self._fit_table(table, device)
-            self._memory: tuple[Sizes, dict[str, Any]] | None = None
+            self._memory: tuple[str, dict[str, Any]] | None = None
             self._y_is_1d = is_1d
         return self
 
@@ -247,14 +255,10 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         network = getattr(self, "network_", None)
         if network is None:
             return None
-        from sklearn_htmc._training.residual import arrays_of_network
-
-        architecture = self._architecture(network.n_features, network.n_outputs)
         standardised = in_units(
             network, table.features.inverse(), table.targets.inverse(), input_range=table.input_range, clip=False
         )
-        arrays = arrays_of_network(standardised, max(architecture.n_blocks, len(network.blocks) - 2))
-        return arrays if architecture.holds(arrays) else None
+        return self._family(network.n_features, network.n_outputs).architecture.arrays_of(standardised)
 
     def _chosen_alpha(
         self, table: Table, device: str, random_state: np.random.RandomState, progress: _Progress
@@ -318,7 +322,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             table.X,
             table.y,
             problems,
-            architecture=self._architecture(table.X.shape[1], table.y.shape[1]),
+            family=self._family(table.X.shape[1], table.y.shape[1]),
             settings=settings,
             initial=initial,
             device=device,
@@ -348,14 +352,14 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         from sklearn_htmc._training.first_order import Memory, Problems
         from sklearn_htmc._training.fit import fit_more
 
-        architecture = self._architecture(table.X.shape[1], table.y.shape[1])
+        family = self._family(table.X.shape[1], table.y.shape[1])
         initial = self._initial_network(table)
         if initial is None and hasattr(self, "network_"):
             raise ValueError(
-                f"partial_fit must have room for the fitted {self.network_}, got {architecture.width} stream "
-                f"coordinates and blocks of {architecture.neurons} neurons; keep the sizes, or call fit to start anew."
+                f"partial_fit must have room for the fitted {self.network_}, got {family.architecture}; keep the "
+                "sizes, or call fit to start anew."
             )
-        sizes = (architecture.width, architecture.neurons)
+        sizes = repr(family.architecture)
         alpha = float(getattr(self, "alpha_", _ONLINE_ALPHA) if self.alpha == "auto" else self.alpha)
         remembered, numbers = getattr(self, "_memory", None) or (sizes, None)
         memory = Memory(**numbers) if numbers and remembered == sizes else None
@@ -364,7 +368,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             table.X,
             table.y,
             Problems((alpha,), (seed,), table.weights[None]),
-            architecture=architecture,
+            family=family,
             settings=replace(self._settings(len(table.X)), max_iter=1, rate=_ONLINE_RATE),
             initial=initial,
             memory=memory,

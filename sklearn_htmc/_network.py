@@ -146,6 +146,13 @@ class SparseNetwork:
         """Number of ReLU neurons of all blocks."""
         return sum(block.n_neurons for block in self.blocks)
 
+    @property
+    def n_edges(self) -> int:
+        """Number of nonzero parameters; an identity and the offset of the last block are not counted."""
+        weights = sum(b.inner.nnz + b.outer.nnz + (0 if b.skip is None else b.skip.nnz) for b in self.blocks)
+        biases = sum(np.count_nonzero(b.bias) + np.count_nonzero(b.offset) for b in self.blocks)
+        return int(weights + biases - np.count_nonzero(self.blocks[-1].offset))
+
     def __call__(self, X: Any) -> Floats:
         """Evaluate the network.
 

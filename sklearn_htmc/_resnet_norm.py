@@ -16,7 +16,7 @@ from sklearn_htmc._table import Table
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Settings
-    from sklearn_htmc._training.residual import ResidualNetwork
+    from sklearn_htmc._training.task import Family
 
 
 class ResNetNormRegressor(NetworkRegressor):
@@ -194,10 +194,11 @@ class ResNetNormRegressor(NetworkRegressor):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _architecture(self, n_features: int, n_outputs: int) -> ResidualNetwork:
+    def _family(self, n_features: int, n_outputs: int) -> Family:
+        from sklearn_htmc._training.finish import ResidualFamily
         from sklearn_htmc._training.residual import ResidualNetwork
 
-        return ResidualNetwork(n_features, n_outputs, self.width, (self.n_neurons,) * self.n_blocks)
+        return ResidualFamily(ResidualNetwork(n_features, n_outputs, self.width, (self.n_neurons,) * self.n_blocks))
 
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.first_order import Settings

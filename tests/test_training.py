@@ -11,8 +11,8 @@ from scipy.optimize import minimize_scalar
 
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.batches import Batches
-from sklearn_htmc._training.derivatives import gauss_newton_matrix
-from sklearn_htmc._training.finish import weighted_rows
+from sklearn_htmc._training.derivatives import ResidualCalculus, gauss_newton_matrix
+from sklearn_htmc._training.finish import ResidualFamily
 from sklearn_htmc._training.first_order import Problems, Settings, train
 from sklearn_htmc._training.fit import fit_problems
 from sklearn_htmc._training.gauss_newton import Problem, descend
@@ -22,6 +22,7 @@ from sklearn_htmc._training.penalties import WeightedL1
 from sklearn_htmc._training.proximal_adam import AdamState, StepSizes, proximal_adam_step
 from sklearn_htmc._training.residual import ResidualNetwork
 from sklearn_htmc._training.surgery import shrink
+from sklearn_htmc._training.task import weighted_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,7 +39,11 @@ def small_fit(X, y, strengths, *, seeds=None, weights=None, **settings):
     problems = Problems(tuple(strengths), tuple(seeds or [0] * n), weights)
     architecture = ResidualNetwork(X.shape[1], y.shape[1], 8, (12, 12))
     return fit_problems(
-        X, y, problems, architecture=architecture, settings=Settings(**{"max_iter": 60, "batch_size": 64} | settings)
+        X,
+        y,
+        problems,
+        family=ResidualFamily(architecture),
+        settings=Settings(**{"max_iter": 60, "batch_size": 64} | settings),
     )
 
 
@@ -175,7 +180,7 @@ def test_cuda_reaches_what_the_cpu_reaches(rng):
     problems = Problems((1e-3, 1e-2), (0, 0), np.ones((2, 600)))
     architecture = ResidualNetwork(3, 1, 8, (12, 12))
     cpu, cuda = (
-        fit_problems(X, y, problems, architecture=architecture, settings=Settings(60, 64), device=device)
+        fit_problems(X, y, problems, family=ResidualFamily(architecture), settings=Settings(60, 64), device=device)
         for device in ("cpu", "cuda")
     )
     assert_allclose(cuda.objective, cpu.objective, rtol=0.1)
@@ -194,7 +199,7 @@ def roughly_trained(rng, strength=1e-3):
 @pytest.mark.parametrize(("weighting", "strength"), [("sensitivity", 3e-3), ("path", 1e-5)])
 def test_descent_ends_where_no_small_move_improves_much(rng, weighting, strength):
     rows, network, parameters = roughly_trained(rng)
-    problem = Problem(rows, strength, weighting)
+    problem = Problem(rows, strength, ResidualCalculus(weighting))
     before = problem.at(network, parameters)
     point = descend(problem, network, parameters, max_steps=60, tol=1e-7)
     assert point.objective < 0.9 * before.objective
@@ -208,7 +213,7 @@ def test_descent_ends_where_no_small_move_improves_much(rng, weighting, strength
 
 def test_every_step_lowers_the_objective(rng):
     rows, network, parameters = roughly_trained(rng)
-    problem = Problem(rows, 0.003, "sensitivity")
+    problem = Problem(rows, 0.003, ResidualCalculus("sensitivity"))
     objectives = [problem.objective(network, parameters)]
     for _ in range(10):
         point = descend(problem, network, parameters, max_steps=1, tol=0.0)
@@ -247,7 +252,7 @@ def test_sizes_on_the_way_to_a_budget_fit_better_the_larger_they_are(rng):
 
 def test_compensated_removal_beats_plain_removal(rng):
     rows, network, parameters = roughly_trained(rng)
-    problem = Problem(rows, 1e-4, "sensitivity")
+    problem = Problem(rows, 1e-4, ResidualCalculus("sensitivity"))
     point = descend(problem, network, parameters, max_steps=10, tol=1e-6)
     budget = point.n_edges // 2
     *_, shrunk = shrink(problem, point, budget)

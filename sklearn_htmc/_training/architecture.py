@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sklearn_htmc._network import Floats, SparseNetwork
 
+Arrays = dict[str, Floats]  # parameters of one problem by name
 Shapes = Mapping[str, tuple[int, ...]]
 Views = dict[str, Tensor]
 
@@ -114,6 +115,14 @@ class Architecture(Protocol):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters; the free output constant is called ``c``."""
 
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Names of the parameters that are not removed for being small; ``c`` is one of them."""
+
+    @property
+    def outgoing(self) -> tuple[str, ...]:
+        """Names of the matrices that lead out of units: where all of them are zero the function is constant."""
+
     def initial(self, seeds: list[int]) -> Parameters:
         """Return random initial parameters, problem ``i`` from ``seeds[i]`` alone."""
 
@@ -127,7 +136,28 @@ class Architecture(Protocol):
         """Write the squared sensitivities into ``out``; see `residual.ResidualNetwork.sensitivity`."""
 
     def path_bound(self, parameters: Views, reach: Tensor, out: Views) -> None:
-        """Write the data-free upper bound of the squared sensitivities into ``out``."""
+        """Write squared weights of the norm that do not depend on data, beyond the range of the features, into ``out``.
+
+        For residual networks they bound the squared sensitivities.
+        """
+
+    def tangent(self, parameters: Views, gradient: Views) -> None:
+        """Project a gradient, in place, to the directions in which the parameters may move."""
+
+    def retract(self, parameters: Views) -> None:
+        """Put parameters that have moved, in place, back to where the family is normalised; the function stays."""
+
+    def is_constant(self, parameters: Views) -> Tensor:
+        """Return which problems have a constant function, of shape (n_problems,)."""
+
+    def compact(self, parameters: Views, problem: int) -> tuple[Architecture, Parameters]:
+        """Return one problem as a smaller network of the same function and its float64 parameters."""
+
+    def embed(self, arrays: Arrays, into: Parameters, problem: int = 0) -> Parameters:
+        """Write the arrays of a network that is not larger into the leading units of ``into``; return ``into``."""
+
+    def arrays_of(self, network: SparseNetwork) -> Arrays | None:
+        """Return a network in standardised units as arrays by name, or None where it does not fit."""
 
     def to_network(self, parameters: Views, problem: int, input_range: Floats) -> SparseNetwork:
         """Return one problem as a compacted network in standardised units."""

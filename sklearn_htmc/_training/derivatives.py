@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sklearn_htmc._training.architecture import Parameters
+from sklearn_htmc._training.calculus import Gradients, Kinds, Value
 from sklearn_htmc._training.objective import Rows
 from sklearn_htmc._training.penalties import WeightedL1
 from sklearn_htmc._training.residual import ResidualNetwork, through_relu
@@ -29,35 +30,35 @@ Matrices = dict[str, Tensor]  # one problem by name, without the problem axis
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
 
 
-@dataclass(frozen=True, eq=False)
-class Value:
-    """Loss, norm and its weights.
+@dataclass(frozen=True)
+class ResidualCalculus:
+    """Derivatives for residual networks and the ResNet norm.
 
     Attributes
     ----------
-    loss, norm : float
-        ``L(t)`` and ``R(t)``.
-    weights : Tensor of shape (n_parameters,)
-        ``omega``; zero for the free constant.
+    weighting : {"sensitivity", "path"}
+        Weights of the norm.
     """
 
-    loss: float
-    norm: float
-    weights: Tensor
+    weighting: str
 
+    def value(self, network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Value:
+        """Return loss and norm."""
+        return value(network, parameters, rows, self.weighting)
 
-@dataclass(frozen=True, eq=False)
-class Gradients(Value):
-    """The same with first derivatives, in the orthant of the parameters.
+    def differentiate(self, network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Gradients:
+        """Return loss and norm with their gradients."""
+        return differentiate(network, parameters, rows, self.weighting)
 
-    Attributes
-    ----------
-    gradient, norm_gradient : Tensor of shape (n_parameters,)
-        Gradients of loss and norm.
-    """
+    def matrix(self, network: ResidualNetwork, parameters: Parameters, rows: Rows, active: Tensor) -> Tensor:
+        """Return the Gauss-Newton matrix of the data term."""
+        return gauss_newton_matrix(network, parameters, rows, active)
 
-    gradient: Tensor
-    norm_gradient: Tensor
+    def kinds(self, network: ResidualNetwork, parameters: Parameters) -> Kinds:
+        """Return the nonzero edges, which stop at zero, and the free constant, which does not."""
+        free = parameters.with_flat(torch.zeros_like(parameters.flat, dtype=torch.bool))
+        free.views["c"].fill_(True)
+        return Kinds((parameters.flat != 0) | free.flat, ~free.flat)
 
 
 class Tape(NamedTuple):

@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from sklearn_htmc._network import Floats, SizePath, SparseNetwork
+from sklearn_htmc._network import Floats, SizePath
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.certificate import Certificate, certify
-from sklearn_htmc._training.first_order import Problems, Report, Settings
+from sklearn_htmc._training.certificate import certify
+from sklearn_htmc._training.derivatives import ResidualCalculus
+from sklearn_htmc._training.first_order import Settings
 from sklearn_htmc._training.gauss_newton import Point, Problem, descend
 from sklearn_htmc._training.linear import constant_candidate, linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
-from sklearn_htmc._training.residual import ResidualNetwork, as_network, n_edges, network_of
+from sklearn_htmc._training.residual import ResidualNetwork, n_edges, network_of
 from sklearn_htmc._training.sizes import grow
 from sklearn_htmc._training.surgery import pruned, shrink
+from sklearn_htmc._training.task import End, Finished, Network, Task, described
 from sklearn_htmc._training.threads import Stop, in_threads
 
 _LAST_STEPS = 15  # Gauss-Newton steps at the end
@@ -35,134 +36,47 @@ _SEARCH_ROWS = 12_000  # the way to a budget looks at that many; the end looks a
 _LINEAR = 0.01  # strength of the linear model from which networks grow
 _FLOOR = 5e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
 
-Network = tuple[ResidualNetwork, Parameters]
 
-
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """One problem at its end."""
-
-    network: SparseNetwork
-    certificate: Certificate
-    n_edges: int
-    validation_loss: float
-    curve: Floats
-    sizes: SizePath | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One problem of a batch with its own rows.
+@dataclass(frozen=True)
+class ResidualFamily:
+    """Residual networks with the ResNet norm.
 
     Attributes
     ----------
-    rows : Rows
-        Rows with positive weight.
-    judges : Rows or None
-        Held-out rows.
-    strength : float
-        Penalty strength.
-    seed : int
-        Seed.
-    """
-
-    rows: Rows
-    judges: Rows | None
-    strength: float
-    seed: int
-
-    @classmethod
-    def of(cls, problems: Problems, problem: int, X: Floats, y: Floats) -> Task:
-        """Take one problem out of a batch."""
-        held_out = problems.validation_weights
-        judges = None if held_out is None or not held_out[problem].any() else weighted_rows(X, y, held_out[problem])
-        return cls(
-            rows=weighted_rows(X, y, problems.sample_weights[problem]),
-            judges=judges,
-            strength=problems.strengths[problem],
-            seed=problems.seeds[problem],
-        )
-
-    def judged(self, network: ResidualNetwork, parameters: Parameters) -> float:
-        """Return the loss on the held-out rows; NaN where there are none."""
-        return np.nan if self.judges is None else mean_loss(network, parameters, self.judges)
-
-    def exported(self, network: ResidualNetwork, parameters: Parameters) -> SparseNetwork:
-        """Return a network of the problem as a frozen object."""
-        input_range = np.array([self.rows.X.amin(0).numpy(), self.rows.X.amax(0).numpy()])
-        return as_network(network.arrays(parameters.views), input_range)
-
-
-def finished(
-    task: Task,
-    architecture: ResidualNetwork,
-    trained: Network,
-    settings: Settings,
-    curve: Floats,
-    watch: Report,
-    n_threads: int,
-) -> Finished:
-    """Finish one problem.
-
-    Parameters
-    ----------
-    task : Task
-        The problem.
     architecture : ResidualNetwork
-        The largest sizes allowed.
-    trained : ResidualNetwork and Parameters
-        What the first-order phase has ended with, compacted.
-    settings : Settings
-        Settings of the first-order phase, the budget among them.
-    curve : ndarray of shape (n_iter,)
-        Loss of the passes.
-    watch : callable
-        Called with 0, loss and edges of every network on the way to a budget; see `first_order.train`.
-    n_threads : int
-        Threads to use.
+        The largest sizes.
     """
-    rows, budget = task.rows, settings.max_edges
-    candidates = [
-        c for c in _simple_candidates(architecture, rows, task.strength) if budget is None or _size(c) <= budget
-    ]
-    ways: list[Network] = []
-    if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged, and a simple candidate takes its place
-        ways = [trained]
-        if settings.polish:
-            trained = _without_negligible(*trained, rows)
-            problem = Problem.consistent(rows, task.strength, settings.weighting, *trained)
-            if budget is None:
-                ways = [_at_minimum(problem, trained)]
-            else:
-                ways = _to_budget(problem, trained, architecture, budget, task.seed, watch, n_threads)
-        candidates.insert(0, ways[-1])
-    judge = Problem(rows, task.strength, settings.weighting)
-    objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
-    best = candidates[int(np.argmin(np.where(np.isfinite(objectives), objectives, np.inf)))]
-    certificate = certify(*best, rows, task.strength, settings.weighting)
-    sizes = None if budget is None else _size_path([*ways, best], task)
-    return described(task, *best, certificate, curve, sizes)
 
+    architecture: ResidualNetwork
 
-def described(
-    task: Task,
-    network: ResidualNetwork,
-    parameters: Parameters,
-    certificate: Certificate,
-    curve: Floats,
-    sizes: SizePath | None = None,
-) -> Finished:
-    """Return the result that belongs to a certified network."""
-    network_, judged = task.exported(network, parameters), task.judged(network, parameters)
-    return Finished(network_, certificate, _size((network, parameters)), judged, curve, sizes)
+    def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
+        """Finish one problem; see `task.Family`."""
+        architecture = self.architecture
+        rows, budget = task.rows, settings.max_edges
+        judge = Problem(rows, task.strength, ResidualCalculus(settings.weighting))
+        candidates = [
+            c for c in _simple_candidates(architecture, rows, task.strength) if budget is None or _size(c) <= budget
+        ]
+        ways: list[Network] = []
+        if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged, and a simple candidate takes its place
+            ways = [trained]
+            if settings.polish:
+                trained = _without_negligible(*trained, rows)
+                problem = judge.consistent(*trained)
+                if budget is None:
+                    ways = [_at_minimum(problem, trained)]
+                else:
+                    ways = _to_budget(problem, trained, architecture, budget, task.seed, end)
+            candidates.insert(0, ways[-1])
+        objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
+        best = candidates[int(np.argmin(np.where(np.isfinite(objectives), objectives, np.inf)))]
+        certificate = certify(*best, rows, task.strength, settings.weighting)
+        sizes = None if budget is None else _size_path([*ways, best], task)
+        return described(task, *best, certificate, curve, sizes)
 
-
-def weighted_rows(X: Floats, y: Floats, weights: Floats) -> Rows:
-    """Return the rows with positive weight as float64 tensors."""
-    used = np.flatnonzero(weights)
-    if used.size < len(weights):
-        X, y, weights = X[used], y[used], weights[used]
-    return Rows(torch.as_tensor(X), torch.as_tensor(y), torch.as_tensor(weights / weights.sum()))
+    def measured(self, task: Task, trained: Network, settings: Settings, curve: Floats) -> Finished:
+        """Measure a network as it is."""
+        return described(task, *trained, certify(*trained, task.rows, task.strength, settings.weighting), curve)
 
 
 def _size(network: Network) -> int:
@@ -225,8 +139,7 @@ def _to_budget(
     room: ResidualNetwork,
     budget: int,
     seed: int,
-    watch: Report,
-    n_threads: int,
+    end: End,
 ) -> list[Network]:
     """Return networks of all sizes on the way, the last one within the budget and re-optimised on all rows."""
     rows = problem.rows.thinned(_SEARCH_ROWS)
@@ -240,7 +153,7 @@ def _to_budget(
     def one_way(way: Iterator[Point], stop: Stop) -> list[Point]:
         points = []
         for point in way:
-            watch(0, point.loss, point.n_edges)
+            end.watch(0, point.loss, point.n_edges)
             stop.check()
             points.append(point)
         return points
@@ -250,7 +163,7 @@ def _to_budget(
         whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
         ways.append(_up(search, linear, room, budget, max(budget, whole), seed))
         ways.append(_up(search, linear, room, budget, budget, seed + 1))
-    found = in_threads(one_way, ways, n_threads)
+    found = in_threads(one_way, ways, end.n_threads)
     points = [point for way in found for point in way]
     if 2 * max((p.n_edges for p in points if p.n_edges <= budget), default=0) < budget:
         # Growth has run out of room or of moves: removal goes all the way.

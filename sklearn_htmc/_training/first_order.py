@@ -202,12 +202,15 @@ class _Workspace:
         weighted = residual * weights
         self.loss.add_((weighted * residual).sum((1, 2)), alpha=0.5 / self.batches.n_steps)
         self.architecture.gradient(self.parameters.views, X, weighted, tape, self.scratch.views)
+        self.architecture.tangent(self.parameters.views, self.scratch.views)
         proximal_adam_step(self.adam, self.scratch.flat, self.penalty, self.sizes)
+        self.architecture.retract(self.parameters.views)
 
     def importance(self) -> Tensor:
-        """Return ``(omega_p t_p)^2`` of shape (n_problems, n_parameters); infinite for the free constant."""
+        """Return ``(omega_p t_p)^2`` of shape (n_problems, n_parameters); infinite for what stays."""
         squares = self.parameters.with_flat(self.squares.flat * self.parameters.flat.square())
-        squares.views["c"].fill_(math.inf)
+        for name in self.architecture.unpriced:
+            squares.views[name].fill_(math.inf)
         return squares.rows()
 
     def select(self, problems: list[int]) -> _Workspace:
@@ -365,7 +368,7 @@ class _Loop:
     def _end_some(self, n_pass: int) -> bool:
         """Take out the problems that have ended; return whether there were any."""
         work = self.work
-        flat_network = ~work.parameters.views["A"].flatten(1).any(1)
+        flat_network = work.architecture.is_constant(work.parameters.views)
         finite = torch.isfinite(work.loss)
         ended = ~finite | (flat_network & (n_pass > (_RAMP + _WARM_UP) * self.settings.max_iter))
         if self.judge is not None:

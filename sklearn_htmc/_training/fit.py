@@ -12,11 +12,9 @@ import numpy as np
 import torch
 
 from sklearn_htmc._network import Floats, RegularizationPath
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.certificate import certify
-from sklearn_htmc._training.finish import Finished, Task, described, finished
+from sklearn_htmc._training.architecture import Architecture, Arrays, Parameters
 from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings, train
-from sklearn_htmc._training.residual import Arrays, ResidualNetwork
+from sklearn_htmc._training.task import End, Family, Finished, Task
 from sklearn_htmc._training.threads import Stop, in_threads, one_thread_each
 
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
@@ -27,7 +25,7 @@ def fit_problems(
     y: Floats,
     problems: Problems,
     *,
-    architecture: ResidualNetwork,
+    family: Family,
     settings: Settings,
     initial: Arrays | None = None,
     device: str = "cpu",
@@ -43,8 +41,8 @@ def fit_problems(
         Standardised targets.
     problems : Problems
         Strengths, seeds and weights.
-    architecture : ResidualNetwork
-        Sizes of the network.
+    family : Family
+        The networks.
     settings : Settings
         Settings of the first-order phase.
     initial : dict of ndarray or None
@@ -59,6 +57,7 @@ def fit_problems(
     RegularizationPath
         One entry per problem.
     """
+    architecture = family.architecture
     n_rows = int(max(np.count_nonzero(problems.sample_weights, axis=1)))
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
 
@@ -72,14 +71,12 @@ def fit_problems(
         start = None if initial is None else _resume(architecture, part, initial)
         trained = train(architecture, X32, y32, part, settings, n_rows=n_rows, initial=start, report=watch)
         return [
-            finished(
+            family.finished(
                 Task.of(part, problem, X, y),
-                architecture,
                 architecture.compact(trained.parameters.views, problem),
                 settings,
                 trained.curves[problem],
-                watch,
-                n_threads if len(problems) == 1 else 1,
+                End(watch, n_threads if len(problems) == 1 else 1),
             )
             for problem in range(len(part))
         ]
@@ -94,7 +91,7 @@ def fit_more(
     y: Floats,
     problems: Problems,
     *,
-    architecture: ResidualNetwork,
+    family: Family,
     settings: Settings,
     initial: Arrays | None,
     memory: Memory | None,
@@ -104,14 +101,13 @@ def fit_more(
 
     The result is measured on the new rows, and no simpler model takes its place: they are only a part of the data.
     """
+    architecture = family.architecture
     with one_thread_each():
         X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
         start = None if initial is None else _resume(architecture, problems, initial)
         trained = train(architecture, X32, y32, problems, settings, n_rows=len(X), initial=start, memory=memory)
-        network, parameters = architecture.compact(trained.parameters.views, 0)
-        task = Task.of(problems, 0, X, y)
-        certificate = certify(network, parameters, task.rows, task.strength, settings.weighting)
-        item = described(task, network, parameters, certificate, trained.curves[0])
+        network = architecture.compact(trained.parameters.views, 0)
+        item = family.measured(Task.of(problems, 0, X, y), network, settings, trained.curves[0])
     return _as_path(problems, [item]), trained.memory
 
 
@@ -122,12 +118,11 @@ def _chunks(n_problems: int, device_type: str) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in pairwise(ends)]
 
 
-def _resume(architecture: ResidualNetwork, problems: Problems, initial: Arrays) -> Parameters:
+def _resume(architecture: Architecture, problems: Problems, initial: Arrays) -> Parameters:
     """Return random parameters whose leading units are a given network; the others do not reach the output yet."""
     parameters = architecture.initial(list(problems.seeds))
-    for name, view in parameters.views.items():
-        if name[0] in "UA":
-            view.zero_()
+    for name in architecture.outgoing:
+        parameters.views[name].zero_()
     for problem in range(len(problems)):
         architecture.embed(initial, parameters, problem)
     return parameters

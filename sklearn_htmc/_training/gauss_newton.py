@@ -15,14 +15,14 @@ there and leaves. A step is taken only if the objective falls.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.derivatives import differentiate, gauss_newton_matrix, value
+from sklearn_htmc._training.calculus import Calculus
 from sklearn_htmc._training.objective import Rows
-from sklearn_htmc._training.residual import ResidualNetwork
 
 _MATRIX_ROWS = 4_000  # the matrix is a metric: that many rows are enough for it
 _DAMPING = (1e-2, 1e-8, 1e8)  # first, least and largest
@@ -37,7 +37,7 @@ class Point:
 
     Attributes
     ----------
-    network : ResidualNetwork
+    network : ResidualNetwork or SplineNetwork
         Sizes.
     parameters : Parameters
         Float64 parameters of one problem.
@@ -51,7 +51,7 @@ class Point:
         ``omega``.
     """
 
-    network: ResidualNetwork
+    network: Any
     parameters: Parameters
     objective: float
     loss: float
@@ -64,40 +64,38 @@ class Point:
         """Number of nonzero parameters without the free constant."""
         return int(torch.count_nonzero(self.parameters.flat)) - int(torch.count_nonzero(self.parameters.views["c"]))
 
-    def compacted(self) -> tuple[ResidualNetwork, Parameters]:
+    def compacted(self) -> tuple[Any, Parameters]:
         """Return the network without units that are no longer alive."""
-        return self.network.compact(self.parameters.views, 0)
+        smaller: tuple[Any, Parameters] = self.network.compact(self.parameters.views, 0)
+        return smaller
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is minimised: rows, strength and weighting."""
+    """What is minimised: rows, strength, and the derivatives of the objective of a family of networks."""
 
     rows: Rows
     strength: float
-    weighting: str
+    calculus: Calculus
 
-    @classmethod
-    def consistent(
-        cls, rows: Rows, alpha: float, weighting: str, network: ResidualNetwork, parameters: Parameters
-    ) -> Problem:
+    def consistent(self, network: Any, parameters: Parameters) -> Problem:
         """Return the problem whose minimisers obey the identity of self-consistent points; see the module."""
-        at = differentiate(network, parameters, rows, weighting)
+        at = self.calculus.differentiate(network, parameters, self.rows)
         kappa = float(at.norm_gradient @ parameters.flat) / max(at.norm, 1e-300)
-        return cls(rows, alpha / max(1.0, kappa), weighting)
+        return replace(self, strength=self.strength / max(1.0, kappa))
 
     def at_least(self, strength: float) -> Problem:
         """Return the problem with a strength that is not below some value."""
         return replace(self, strength=max(self.strength, strength))
 
-    def objective(self, network: ResidualNetwork, parameters: Parameters) -> float:
+    def objective(self, network: Any, parameters: Parameters) -> float:
         """Return ``L + strength R``."""
-        at = value(network, parameters, self.rows, self.weighting)
+        at = self.calculus.value(network, parameters, self.rows)
         return at.loss + self.strength * at.norm
 
-    def at(self, network: ResidualNetwork, parameters: Parameters) -> Point:
+    def at(self, network: Any, parameters: Parameters) -> Point:
         """Return value and slope at some parameters."""
-        at = differentiate(network, parameters, self.rows, self.weighting)
+        at = self.calculus.differentiate(network, parameters, self.rows)
         gradient = at.gradient + self.strength * at.norm_gradient
         objective = at.loss + self.strength * at.norm
         return Point(network, parameters, objective, at.loss, gradient, at.gradient, at.weights)
@@ -114,7 +112,7 @@ class Quadratic:
     Attributes
     ----------
     active : Tensor of shape (n_parameters,)
-        Which parameters take part: the nonzero ones with an effect, and the free constant.
+        Which parameters take part: those that may move and have an effect.
     scale : Tensor of shape (n_active,)
         ``1 / omega``, less for edges of little importance.
     u, slope : Tensor of shape (n_active,)
@@ -122,7 +120,7 @@ class Quadratic:
     H : Tensor of shape (n_active, n_active)
         Gauss-Newton matrix of the data term; its diagonal is one, less for edges of little importance.
     penalised : Tensor of shape (n_active,)
-        All but the free constant.
+        Those with an l1 price, which stop at zero.
     """
 
     active: Tensor
@@ -133,18 +131,18 @@ class Quadratic:
     penalised: Tensor
 
     @classmethod
-    def at(cls, point: Point, metric: Rows) -> Quadratic:
-        """Build the model at a point."""
+    def at(cls, problem: Problem, point: Point, metric: Rows) -> Quadratic:
+        """Build the model of a problem at a point, with the curvature on some rows."""
         t = point.parameters.flat
-        free = _free(point.parameters)
-        active = (t != 0) | free
-        H = gauss_newton_matrix(point.network, point.parameters, metric, active)
-        omega = torch.where(free[active], 1.0, H.diagonal().sqrt())  # on the rows of the metric
+        kinds = problem.calculus.kinds(point.network, point.parameters)
+        active = kinds.active.clone()
+        H = problem.calculus.matrix(point.network, point.parameters, metric, active)
+        omega = H.diagonal().sqrt()
         if bool((omega == 0).any()):
             alive = omega > 0
             active[active.clone()] = alive
             H, omega = H[alive][:, alive], omega[alive]
-        size, penalised = t[active].abs(), ~free[active]
+        size, penalised = t[active].abs(), kinds.penalised[active]
         # An edge with a tiny sensitivity may hold a neuron shut: its step is damped as if it had some importance.
         least = _LEAST * float((omega * size)[penalised].sum()) / max(1, point.n_edges)
         scale = 1.0 / torch.where(penalised, omega.maximum(least / size), 1.0)
@@ -183,21 +181,14 @@ class Quadratic:
         return -float(self.slope @ s + 0.5 * s @ (self.H @ s))
 
 
-def _free(parameters: Parameters) -> Tensor:
-    """Return which parameters pay nothing."""
-    mark = parameters.with_flat(torch.zeros_like(parameters.flat, dtype=torch.bool))
-    mark.views["c"].fill_(True)
-    return mark.flat
-
-
-def descend(problem: Problem, network: ResidualNetwork, parameters: Parameters, *, max_steps: int, tol: float) -> Point:
+def descend(problem: Problem, network: Any, parameters: Parameters, *, max_steps: int, tol: float) -> Point:
     """Lower the objective by damped Gauss-Newton steps.
 
     Parameters
     ----------
     problem : Problem
         What is minimised.
-    network, parameters : ResidualNetwork, Parameters
+    network, parameters : ResidualNetwork or SplineNetwork, Parameters
         The compacted network and its float64 parameters.
     max_steps : int
         Steps at most.
@@ -212,7 +203,7 @@ def descend(problem: Problem, network: ResidualNetwork, parameters: Parameters, 
     metric, damping = problem.metric_rows(), _DAMPING[0]
     point = problem.at(network, parameters)
     for _ in range(max_steps):
-        model = Quadratic.at(point, metric)
+        model = Quadratic.at(problem, point, metric)
         following, damping = _one_step(problem, point, model, damping)
         if following is None:
             break

@@ -12,15 +12,25 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._training.residual import Arrays
+from sklearn_htmc._training.architecture import Arrays
 
-_filters_of_warnings = threading.Lock()  # they belong to the process: one thread at a time may change them
+_filters_of_warnings = threading.Lock()
+
+
+@contextmanager
+def quietly(category: type[Warning]) -> Iterator[None]:
+    """Ignore warnings of a category; the filters belong to the process, so one thread at a time may change them."""
+    with _filters_of_warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
 
 
 def linear_candidate(X: Floats, y: Floats, weights: Floats, strength: float, *, width: int) -> Arrays | None:
@@ -62,9 +72,7 @@ def constant_candidate(y: Floats, weights: Floats, *, n_features: int) -> Arrays
 
 def _shrunk_lasso(X: Floats, y: Floats, weights: Floats, strength: float) -> Floats:
     lasso = Lasso(alpha=strength, tol=1e-8, max_iter=2000, random_state=0)
-    with _filters_of_warnings, warnings.catch_warnings():
-        # A candidate need not be optimal to the last digit: it is measured like every other.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quietly(ConvergenceWarning):  # a candidate need not be optimal to the last digit: it is measured
         lasso.fit(X, y, sample_weight=weights)
     fitted = X @ lasso.coef_
     fitted -= weights @ fitted

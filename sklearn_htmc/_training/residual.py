@@ -20,9 +20,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from sklearn_htmc._network import Block, Floats, SparseNetwork
-from sklearn_htmc._training.architecture import Parameters, Views
-
-Arrays = dict[str, Floats]
+from sklearn_htmc._training.architecture import Arrays, Parameters, Views
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,16 @@ class ResidualNetwork:
             "A": (self.n_outputs, self.width),
             "c": (self.n_outputs,),
         }
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Name of the free output constant."""
+        return ("c",)
+
+    @property
+    def outgoing(self) -> tuple[str, ...]:
+        """Names of the matrices that lead out of neurons, and of the readout."""
+        return (*(f"U{block}" for block in range(self.n_blocks)), "A")
 
     def initial(self, seeds: list[int]) -> Parameters:
         """Return random initial parameters, problem ``i`` from ``seeds[i]`` alone.
@@ -206,6 +214,16 @@ class ResidualNetwork:
         out["E"].copy_((g.mT * x.mT).square())
         out["e"].copy_(g.squeeze(1).square())
 
+    def tangent(self, parameters: Views, gradient: Views) -> None:
+        """Leave a gradient as it is: the parameters may move anywhere."""
+
+    def retract(self, parameters: Views) -> None:
+        """Leave parameters where they are: the norm does not depend on how units are scaled."""
+
+    def is_constant(self, parameters: Views) -> Tensor:
+        """Return which problems have a readout of zeros."""
+        return ~parameters["A"].flatten(1).any(1)
+
     def rescalings(self, parameters: Parameters) -> Tensor:
         """Return the directions in which one problem moves without changing its function.
 
@@ -239,13 +257,14 @@ class ResidualNetwork:
         arrays = compacted(self.arrays(parameters, problem))
         return network_of(arrays, self.n_features)
 
-    def holds(self, arrays: Arrays) -> bool:
-        """Return whether a network fits into this one."""
-        shapes = self.shapes
-        return all(
+    def arrays_of(self, network: SparseNetwork) -> Arrays | None:
+        """Return a network in standardised units as arrays by name, or None where it does not fit."""
+        arrays, shapes = arrays_of_network(network, max(self.n_blocks, len(network.blocks) - 2)), self.shapes
+        fits = all(
             name in shapes and all(a <= b for a, b in zip(array.shape, shapes[name], strict=True))
             for name, array in arrays.items()
         )
+        return arrays if fits else None
 
     def embed(self, arrays: Arrays, into: Parameters, problem: int = 0) -> Parameters:
         """Write the arrays of a network that is not larger into the leading units of ``into``; return ``into``."""

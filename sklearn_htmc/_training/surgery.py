@@ -83,8 +83,8 @@ def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0, n
     """
     metric, n_tried, failures = problem.metric_rows(), max(1, int(_TRIED * point.n_edges)), 0
     while point.n_edges > 1 and (n_tried or failures < patience):
-        model = Quadratic.at(point, metric)
-        inverse = _inverse(model.H + _rescalings(point, model))
+        model = Quadratic.at(problem, point, metric)
+        inverse = inverse_of(model.H + _rescalings(point, model))
         # What the data term loses, less what the norm gains to first order; twice that much gain may still pay.
         gain = price + problem.strength * model.u.abs()
         cost = torch.where(model.penalised, 0.5 * model.u.square() / inverse.diagonal(), math.inf)
@@ -93,8 +93,8 @@ def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0, n
         if not n_tried and failures == patience:
             break
         sets = [order[: n_tried >> k] for k in range(_HALVINGS) if n_tried >> k] or [order[failures : failures + 1]]
-        trials = [_removed(problem, point, model, inverse, gone, 1.0) for gone in sets]
-        trials.append(_removed(problem, point, model, inverse, sets[0], 0.0))
+        trials = [removed(problem, point, model, inverse, gone, 1.0) for gone in sets]
+        trials.append(removed(problem, point, model, inverse, sets[0], 0.0))
         best = min(trials, key=lambda trial: trial.objective + price * trial.n_edges)
         following = _if_lower(problem, point, best, price, n_steps)
         if following is not None:
@@ -117,7 +117,7 @@ def _if_lower(problem: Problem, point: Point, trial: Point, price: float, n_step
 
 def _largest(problem: Problem, point: Point, n_kept: int) -> Point:
     """Keep the largest edges in scaled variables, and nothing else."""
-    model = Quadratic.at(point, problem.metric_rows())
+    model = Quadratic.at(problem, point, problem.metric_rows())
     size = torch.where(model.penalised, model.u.abs(), math.inf)
     order = size.argsort(descending=True)[: n_kept + int((~model.penalised).sum())]
     kept = torch.zeros_like(model.u)
@@ -129,15 +129,15 @@ def _largest(problem: Problem, point: Point, n_kept: int) -> Point:
 
 def _without(problem: Problem, point: Point, n_removed: int) -> Point:
     """Remove the least salient edges; fewer of them where the objective would explode."""
-    model = Quadratic.at(point, problem.metric_rows())
-    inverse = _inverse(model.H + _rescalings(point, model))
+    model = Quadratic.at(problem, point, problem.metric_rows())
+    inverse = inverse_of(model.H + _rescalings(point, model))
     saliency = model.u.square() / inverse.diagonal()
     saliency[~model.penalised] = math.inf
     order = saliency.argsort()[: int(model.penalised.sum())]
     while n_removed:
         gone = order[:n_removed]
         best = min(
-            (_removed(problem, point, model, inverse, gone, share) for share in (1.0, 0.5, 0.0)),
+            (removed(problem, point, model, inverse, gone, share) for share in (1.0, 0.5, 0.0)),
             key=lambda p: p.objective,
         )
         if best.objective <= _EXPLOSION * point.objective:
@@ -145,12 +145,12 @@ def _without(problem: Problem, point: Point, n_removed: int) -> Point:
         n_removed //= 2
     # Not even the least salient edge can go cheaply: look at what the others really cost.
     singles = [
-        _removed(problem, point, model, inverse, edge[None], share) for edge in order[:_SINGLES] for share in (1.0, 0.0)
+        removed(problem, point, model, inverse, edge[None], share) for edge in order[:_SINGLES] for share in (1.0, 0.0)
     ]
     return problem.at(*min(singles, key=lambda p: p.objective).compacted())
 
 
-def _removed(problem: Problem, point: Point, model: Quadratic, inverse: Tensor, gone: Tensor, share: float) -> Point:
+def removed(problem: Problem, point: Point, model: Quadratic, inverse: Tensor, gone: Tensor, share: float) -> Point:
     """Return the point without some edges; the others compensate by a share of what the linear model says."""
     u = model.u.clone()
     if share > 0:
@@ -169,13 +169,13 @@ def _rescalings(point: Point, model: Quadratic) -> Tensor:
     H does not see them, so without it the last edge out of a unit would seem free to go: a zero that is "compensated"
     by factors that grow without bound.
     """
-    directions = point.network.rescalings(point.parameters)[:, model.active] / model.scale
+    directions: Tensor = point.network.rescalings(point.parameters)[:, model.active] / model.scale
     size = directions.norm(dim=1, keepdim=True)
     directions = directions / torch.where(size > 0, size, 1.0)
     return directions.T @ directions
 
 
-def _inverse(H: Tensor) -> Tensor:
+def inverse_of(H: Tensor) -> Tensor:
     """Return the inverse of a nearly singular matrix with the least ridge that makes it positive definite."""
     ridge = _RIDGE
     while True:
@@ -183,5 +183,5 @@ def _inverse(H: Tensor) -> Tensor:
         A.diagonal().add_(ridge)
         factor, failed = torch.linalg.cholesky_ex(A)
         if not int(failed):
-            return torch.cholesky_inverse(factor)
+            return torch.choleskyinverse_of(factor)
         ridge *= 10.0

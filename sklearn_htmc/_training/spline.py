@@ -1,0 +1,342 @@
+"""Compositions of shallow ReLU networks with linear parts, batched over problems (Parhi and Nowak 2021).
+
+    h^l = V^l rho(h^(l-1)) + C^l h^(l-1) + c^l,   l = 1..L,   h^0 = x,   f = h^L
+
+The neurons are *reduced*: each is a ReLU less its affine interpolant at 0, e_1, ..., e_d,
+
+    rho_k(h) = relu(w_k.h - b_k) - s_k - S_k.h,   s_k = relu(-b_k),   S_kj = relu(w_kj - b_k) - s_k,
+
+so that C and c are ``f_l(e_j) - f_l(0)`` and ``f_l(0)``, the coordinates in which the affine part pays. A reduced
+neuron is the same for (w, b) and (-w, -b). Without skip connections neurons are plain and C is zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from sklearn_htmc._network import Block, Floats, SparseNetwork
+from sklearn_htmc._training.architecture import Arrays, Parameters, Views
+from sklearn_htmc._training.residual import through_relu
+
+_SAME = 1e-9  # distance of two hyperplanes that are one
+
+
+@dataclass(frozen=True)
+class SplineNetwork:
+    """Sizes of the composition.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Features, ranks, outputs: ``d_0, ..., d_L``.
+    neurons : tuple of int
+        Neurons of every shallow network.
+    penalty : {"path_norm", "weight_decay", "multitask"}
+        How neurons pay.
+    skip : bool
+        Whether there are linear parts.
+    """
+
+    widths: tuple[int, ...]
+    neurons: tuple[int, ...]
+    penalty: str = "path_norm"
+    skip: bool = True
+
+    @property
+    def n_layers(self) -> int:
+        """Number of shallow networks."""
+        return len(self.neurons)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return self.widths[-1]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters; the free constant of the last layer is called ``c``."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (n_neurons, (n_in, n_out)) in enumerate(zip(self.neurons, pairwise(self.widths), strict=True)):
+            shapes[f"W{layer}"] = (n_neurons, n_in)
+            shapes[f"b{layer}"] = (n_neurons,)
+            shapes[f"V{layer}"] = (n_out, n_neurons)
+            shapes[f"C{layer}"] = (n_out, n_in)
+            shapes[self.constant(layer)] = (n_out,)
+        return shapes
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """Names of the parameters that are not removed for being small: hyperplanes and the free constant."""
+        return (*(f"{kind}{layer}" for layer in range(self.n_layers) for kind in "Wb"), "c")
+
+    @property
+    def outgoing(self) -> tuple[str, ...]:
+        """Names of the matrices that lead to the outputs of the shallow networks."""
+        return tuple(f"{kind}{layer}" for layer in range(self.n_layers) for kind in "VC")
+
+    def constant(self, layer: int) -> str:
+        """Return the name of the constant of a layer."""
+        return "c" if layer == self.n_layers - 1 else f"c{layer}"
+
+    def initial(self, seeds: list[int]) -> Parameters:
+        """Return random initial parameters, problem ``i`` from ``seeds[i]`` alone.
+
+        Inner coordinates start with about unit variance, most of it linear, and the output starts small.
+        """
+        parameters = Parameters.zeros(self.shapes, len(seeds))
+        for problem, seed in enumerate(seeds):
+            generator = torch.Generator().manual_seed(seed)
+            one = {name: view[problem] for name, view in parameters.views.items()}
+            for layer, n_neurons in enumerate(self.neurons):
+                last = layer == self.n_layers - 1
+                one[f"W{layer}"].normal_(generator=generator)
+                one[f"b{layer}"].normal_(generator=generator)
+                one[f"V{layer}"].normal_(0.0, 0.5 / math.sqrt(max(1, n_neurons)), generator=generator)
+                if self.skip:
+                    scale = (0.3 if last else 1.0) / math.sqrt(self.widths[layer])
+                    one[f"C{layer}"].normal_(0.0, scale, generator=generator)
+        self._normalise(parameters.views)
+        return parameters
+
+    # Evaluation.
+
+    def interpolants(self, parameters: Views, layer: int) -> tuple[Tensor, Tensor]:
+        """Return ``S`` of shape (n_problems, n_neurons, width) and ``s`` of shape (n_problems, n_neurons)."""
+        W, b = parameters[f"W{layer}"], parameters[f"b{layer}"]
+        if not self.skip:
+            return torch.zeros_like(W), torch.zeros_like(b)
+        s = (-b).relu()
+        return (W - b.unsqueeze(2)).relu() - s.unsqueeze(2), s
+
+    def affine(self, parameters: Views, layer: int) -> tuple[Tensor, Tensor]:
+        """Return matrix and constant of the affine part that goes with plain neurons."""
+        S, s = self.interpolants(parameters, layer)
+        V = parameters[f"V{layer}"]
+        constant = parameters[self.constant(layer)] - torch.bmm(V, s.unsqueeze(2)).squeeze(2)
+        return parameters[f"C{layer}"] - torch.bmm(V, S), constant
+
+    def forward(self, parameters: Views, X: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return outputs and the tape ``[h^0, a^1, h^1, ..., a^L]`` with the plain neurons a.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor
+            Views of the parameters.
+        X : Tensor of shape (n_problems, n_samples, n_features)
+            Standardised features.
+        """
+        h, tape = X, []
+        for layer in range(self.n_layers):
+            matrix, constant = self.affine(parameters, layer)
+            a = torch.bmm(h, parameters[f"W{layer}"].mT).sub_(parameters[f"b{layer}"].unsqueeze(1)).relu_()
+            tape += [h, a]
+            h = torch.baddbmm(torch.bmm(h, matrix.mT), a, parameters[f"V{layer}"].mT).add_(constant.unsqueeze(1))
+        return h, tape
+
+    def gradient(self, parameters: Views, X: Tensor, residual: Tensor, tape: list[Tensor], out: Views) -> None:
+        """Write ``sum_i residual_i df(x_i)/dt`` into ``out`` (back-propagation).
+
+        Parameters
+        ----------
+        parameters, out : dict of Tensor
+            Views of the parameters and of the gradient.
+        X : Tensor of shape (n_problems, n_samples, n_features)
+            The rows that `forward` saw.
+        residual : Tensor of shape (n_problems, n_samples, n_outputs)
+            Derivative of the loss at the outputs.
+        tape : list of Tensor
+            What `forward` returned.
+        """
+        g = residual
+        for layer in reversed(range(self.n_layers)):
+            h, a = tape[2 * layer], tape[2 * layer + 1]
+            W, b, V = (parameters[f"{kind}{layer}"] for kind in "WbV")
+            S, s = self.interpolants(parameters, layer)
+            dC = torch.bmm(g.mT, h)
+            dc = g.sum(1)
+            z = through_relu(torch.bmm(g, V), a)
+            torch.bmm(g.mT, a, out=out[f"V{layer}"])
+            torch.bmm(z.mT, h, out=out[f"W{layer}"])
+            torch.sum(z, 1, out=out[f"b{layer}"]).neg_()
+            out[f"C{layer}"].zero_()
+            out[self.constant(layer)].copy_(dc)
+            if self.skip:
+                out[f"C{layer}"].copy_(dC)
+                out[f"V{layer}"].sub_(torch.bmm(dC, S.mT)).sub_(dc.unsqueeze(2) * s.unsqueeze(1))
+                at_S, at_s = torch.bmm(V.mT, dC), torch.bmm(V.mT, dc.unsqueeze(2)).squeeze(2)
+                at_S_on = at_S * (b.unsqueeze(2) < W)
+                out[f"W{layer}"].sub_(at_S_on)
+                out[f"b{layer}"].add_(at_S_on.sum(2)).add_((at_s - at_S.sum(2)) * (b < 0))
+            if layer:
+                matrix, _ = self.affine(parameters, layer)
+                g = torch.baddbmm(torch.bmm(z, W), g, matrix)
+
+    # The norm.
+
+    def sensitivity(self, parameters: Views, X: Tensor, weights: Tensor, probes: Tensor, out: Views) -> None:
+        """Write the squared weights of the norm into ``out``; they do not depend on data."""
+        self.path_bound(parameters, X.new_zeros(X.shape[2]), out)
+
+    def path_bound(self, parameters: Views, reach: Tensor, out: Views) -> None:
+        """Write squared l1 weights whose penalty has, at the parameters, value and slope of the norm.
+
+        The path norm has constant weights, because hyperplanes are normalised. The others are reweighted: weight decay
+        charges ``||v_k||_1`` for an entry of v_k and ``|w_ki|`` for one of w_k, the multi-task norm ``|v_jk| / ||v_k||``.
+        """
+        for name, view in out.items():
+            view.fill_(0.0 if name in self.unpriced else 1.0)
+        for layer in range(self.n_layers):
+            V = parameters[f"V{layer}"]
+            if self.penalty == "weight_decay":
+                out[f"V{layer}"].copy_(V.abs().sum(1, keepdim=True).square().expand_as(V))
+                out[f"W{layer}"].copy_(parameters[f"W{layer}"].square())
+            elif self.penalty == "multitask":
+                size = V.square().sum(1, keepdim=True)
+                share = V.square() / size.clamp(min=1e-30)
+                out[f"V{layer}"].copy_(torch.where(size > 0, share, 1.0 / V.shape[1]))
+
+    def tangent(self, parameters: Views, gradient: Views) -> None:
+        """Project the gradients of normalised weights to the sphere, in place."""
+        if self.penalty == "weight_decay":
+            return
+        for layer in range(self.n_layers):
+            W, dW = parameters[f"W{layer}"], gradient[f"W{layer}"]
+            dW.sub_((W * dW).sum(2, keepdim=True) * W)
+
+    def retract(self, parameters: Views) -> None:
+        """Put the weights of the neurons back on the sphere, in place; the function stays."""
+        if self.penalty != "weight_decay":
+            self._normalise(parameters)
+
+    def _normalise(self, parameters: Views) -> None:
+        for layer in range(self.n_layers):
+            W, b, V = (parameters[f"{kind}{layer}"] for kind in "WbV")
+            size = W.norm(dim=2)
+            size = torch.where(size > 0, size, 1.0)
+            W.div_(size.unsqueeze(2))
+            b.div_(size)
+            V.mul_(size.unsqueeze(1))
+
+    def is_constant(self, parameters: Views) -> Tensor:
+        """Return which problems have a last layer of zeros."""
+        last = self.n_layers - 1
+        return ~(parameters[f"V{last}"].flatten(1).any(1) | parameters[f"C{last}"].flatten(1).any(1))
+
+    # One problem on its own.
+
+    def arrays(self, parameters: Views, problem: int = 0) -> Arrays:
+        """Return one problem as float64 arrays by name."""
+        return {name: view[problem].double().cpu().numpy() for name, view in parameters.items()}
+
+    def compact(self, parameters: Views, problem: int) -> tuple[SplineNetwork, Parameters]:
+        """Return one problem as a smaller network of the same function and its float64 parameters; see `merged`."""
+        arrays = merged(self.arrays(parameters, problem), self)
+        return self.of(arrays)
+
+    def of(self, arrays: Arrays) -> tuple[SplineNetwork, Parameters]:
+        """Return sizes and float64 parameters of the arrays of one problem."""
+        network = replace(self, neurons=tuple(arrays[f"b{layer}"].size for layer in range(self.n_layers)))
+        return network, network.embed(arrays, Parameters.zeros(network.shapes, 1, dtype=torch.float64))
+
+    def embed(self, arrays: Arrays, into: Parameters, problem: int = 0) -> Parameters:
+        """Write the arrays of a network that is not larger into the leading units of ``into``; return ``into``."""
+        for name, array in arrays.items():
+            corner = tuple(slice(0, size) for size in array.shape)
+            into.views[name][problem][corner] = torch.as_tensor(array, dtype=into.flat.dtype)
+        return into
+
+    def to_network(self, parameters: Views, problem: int, input_range: Floats) -> SparseNetwork:
+        """Return one problem in standardised units, with plain neurons."""
+        network, compacted = self.compact(parameters, problem)
+        arrays = network.arrays(compacted.views)
+        blocks = []
+        for layer in range(self.n_layers):
+            matrix, constant = (part[0].numpy() for part in network.affine(compacted.views, layer))
+            W, b, V = (arrays[f"{kind}{layer}"] for kind in "WbV")
+            blocks.append(Block(csr_array(W), -b, csr_array(V), csr_array(matrix), constant))
+        return SparseNetwork(tuple(blocks), input_range, clip=False)
+
+    def arrays_of(self, network: SparseNetwork) -> Arrays | None:
+        """Return a network in standardised units as arrays by name, or None where it does not fit."""
+        widths = (network.n_features, *(block.offset.size for block in network.blocks))
+        room = all(block.n_neurons <= n for block, n in zip(network.blocks, self.neurons, strict=False))
+        if widths != self.widths or not room:
+            return None
+        arrays: Arrays = {}
+        for layer, block in enumerate(network.blocks):
+            arrays[f"W{layer}"], arrays[f"b{layer}"] = block.inner.toarray(), -block.bias
+            arrays[f"V{layer}"], arrays[f"C{layer}"] = block.outer.toarray(), block.matrix.toarray()
+            arrays[self.constant(layer)] = block.offset
+        plain, parameters = self.of(arrays)
+        for layer in range(self.n_layers):
+            S, s = (part[0].numpy() for part in plain.interpolants(parameters.views, layer))
+            arrays[f"C{layer}"] = arrays[f"C{layer}"] + arrays[f"V{layer}"] @ S
+            arrays[self.constant(layer)] = arrays[self.constant(layer)] + arrays[f"V{layer}"] @ s
+        return arrays
+
+
+def merged(arrays: Arrays, network: SplineNetwork) -> Arrays:
+    """Return the same function with unit weights, without dead neurons and with coincident ones in one.
+
+    Neurons coincide if their hyperplanes do: reduced neurons do not depend on the sign of (w, b). Coordinates of inner
+    layers that nobody reads, or that are zero, lose their edges.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        Parameters of one problem by name; not changed.
+    network : SplineNetwork
+        The family.
+    """
+    out = {name: array.copy() for name, array in arrays.items()}
+    _cut_unused(out, network)
+    for layer in range(network.n_layers):
+        W, b, V = (out[f"{kind}{layer}"] for kind in "WbV")
+        size = np.linalg.norm(W, axis=1)
+        constant = size == 0
+        if constant.any():  # they add a constant; without skip connections at least
+            plain = np.maximum(-b[constant], 0.0) * (not network.skip)
+            out[network.constant(layer)] += V[:, constant] @ plain
+        alive = ~constant & V.any(axis=0)
+        W, b, V = W[alive] / size[alive, None], b[alive] / size[alive], V[:, alive] * size[alive]
+        if network.skip:
+            first = W[np.arange(len(W)), (W != 0).argmax(axis=1)] if len(W) else np.zeros(0)
+            W, b = W * np.sign(first)[:, None], b * np.sign(first)
+        W, b, V = _united(W, b, V)
+        out[f"W{layer}"], out[f"b{layer}"], out[f"V{layer}"] = W, b, V
+    return out
+
+
+def _united(W: Floats, b: Floats, V: Floats) -> tuple[Floats, Floats, Floats]:
+    """Add up the outgoing weights of equal hyperplanes."""
+    planes = np.column_stack([W, b])
+    order = np.lexsort(planes.T[::-1])
+    planes, V = planes[order], V[:, order]
+    if len(planes) < 2:
+        return W[order], b[order], V
+    new = np.append(True, np.abs(np.diff(planes, axis=0)).max(axis=1) > _SAME * (1.0 + np.abs(b[order][1:])))
+    starts = np.flatnonzero(new)
+    V = np.add.reduceat(V, starts, axis=1)
+    kept = V.any(axis=0)
+    return planes[starts, :-1][kept], planes[starts, -1][kept], V[:, kept]
+
+
+def _cut_unused(arrays: Arrays, network: SplineNetwork) -> None:
+    """Zero the edges of inner coordinates that nobody reads or that are zero."""
+    for layer in reversed(range(1, network.n_layers)):
+        living = arrays[f"V{layer}"].any(axis=0)
+        unread = ~(arrays[f"W{layer}"][living].any(axis=0) | arrays[f"C{layer}"].any(axis=0))
+        for name in (f"V{layer - 1}", f"C{layer - 1}", network.constant(layer - 1)):
+            arrays[name][unread] = 0.0
+    for layer in range(network.n_layers - 1):
+        V, C, c = (arrays[name] for name in (f"V{layer}", f"C{layer}", network.constant(layer)))
+        zero = ~(V.any(axis=1) | C.any(axis=1) | (c != 0))
+        arrays[f"W{layer + 1}"][:, zero] = 0.0
+        arrays[f"C{layer + 1}"][:, zero] = 0.0

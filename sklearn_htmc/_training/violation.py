@@ -1,0 +1,237 @@
+"""The neuron that is missed most: where the certificate of a shallow network is violated (theory, deep splines).
+
+A neuron (w, b) with ``||w|| = 1`` stays out of an optimum if ``|E_P[g rho_(w,b)(h)]| <= strength``, where g is the
+derivative of the data term at the output of the shallow network and h its input. A reduced neuron is a ReLU less its
+affine interpolant at 0, e_1, ..., e_d; so with mass ``-(m - sum_j m_j)`` at 0 and ``-m_j`` at e_j, for the moments
+``m = E_P[g]`` and ``m_j = E_P[g h_j]``, the correlation is that of plain ReLUs with a measure on n + d + 1 points:
+
+    E_P[g rho_(w,b)] = sum_i q_i relu(w.x_i - b).
+
+For fixed w this is piecewise linear in b with kinks at the ``w.x_i``: sorting finds its maximum exactly. For a fixed
+pattern and the kink at x_k it is linear in w, and moving w towards that gradient climbs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_STARTS = 512  # random directions
+_CLIMBERS = 64  # the best of them, which climb
+_ASCENT = 80  # steps of the first climb ...
+_FAR, _CLOSE = 0.3, 0.05  # ... and their first length, from random directions and from neurons at hand
+_STEPS = 4  # of the second climb, from kink to kink
+_MOVES = (1.0, 0.4, 0.15, 0.05, 0.01)  # shares of the way to the gradient that are tried in a step
+_COLUMNS = 4_000_000  # entries sorted at a time
+_INPUTS = (1, 2, 3)  # numbers of inputs of two thirds of the random directions; the others read all
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """Hyperplanes and what they correlate with.
+
+    Attributes
+    ----------
+    W : Tensor of shape (n_neurons, width)
+        Unit normals.
+    b : Tensor of shape (n_neurons,)
+        Offsets.
+    correlation : Tensor of shape (n_neurons, n_outputs)
+        ``E_P[g rho]``.
+    size : Tensor of shape (n_neurons,)
+        What is compared with the strength: the largest entry of a row, or its length where outputs share neurons.
+    """
+
+    W: Tensor
+    b: Tensor
+    correlation: Tensor
+    size: Tensor
+
+    def at(self, index: Tensor) -> Neurons:
+        """Return some of the neurons."""
+        return Neurons(self.W[index], self.b[index], self.correlation[index], self.size[index])
+
+    def and_(self, other: Neurons) -> Neurons:
+        """Return both."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("W", "b", "correlation", "size"))
+        return Neurons(*(torch.cat(pair) for pair in pairs))
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """Points and masses that hold all that neurons can correlate with.
+
+    Attributes
+    ----------
+    points : Tensor of shape (n_points, width)
+        Inputs of the rows, and where interpolants touch.
+    mass : Tensor of shape (n_points, n_outputs)
+        Their masses.
+    shared : bool
+        Whether a neuron pays for the length of its outgoing weights, not for their sum.
+    """
+
+    points: Tensor
+    mass: Tensor
+    shared: bool
+
+    @classmethod
+    def of(cls, h: Tensor, g: Tensor, *, reduced: bool, shared: bool) -> Measure:
+        """Build the measure.
+
+        Parameters
+        ----------
+        h : Tensor of shape (n_samples, width)
+            Inputs.
+        g : Tensor of shape (n_samples, n_outputs)
+            Derivatives of the data term, weights of the rows included.
+        reduced : bool
+            Whether neurons are reduced.
+        shared : bool
+            See the attribute.
+        """
+        if not reduced:
+            return cls(h, g, shared)
+        slopes = h.T @ g  # (width, n_outputs)
+        origin = slopes.sum(0) - g.sum(0)
+        corners = torch.eye(h.shape[1], dtype=h.dtype)
+        return cls(
+            torch.cat([h, torch.zeros_like(corners[:1]), corners]), torch.cat([g, origin[None], -slopes]), shared
+        )
+
+    def best_offsets(self, W: Tensor) -> Neurons:
+        """Return, for every unit normal, the offset with the largest correlation."""
+        n = max(1, _COLUMNS // (len(self.points) * self.mass.shape[1]))
+        parts = [self._best_offsets(part) for part in W.split(n)]
+        found = parts[0]
+        for part in parts[1:]:
+            found = found.and_(part)
+        return found
+
+    def _best_offsets(self, W: Tensor) -> Neurons:
+        z, order = (self.points @ W.T).sort(dim=0, descending=True)  # (n_points, n_neurons)
+        mass = self.mass[order]  # (n_points, n_neurons, n_outputs)
+        total, moment = mass.cumsum(0), (mass * z[:, :, None]).cumsum(0)
+        correlation = moment - z[:, :, None] * total
+        size = self.size_of(correlation)
+        best = size.argmax(0)
+        k = torch.arange(len(W))
+        return Neurons(W, z[best, k], correlation[best, k], size[best, k])
+
+    def size_of(self, correlation: Tensor) -> Tensor:
+        """Return what is compared with the strength."""
+        return correlation.norm(dim=-1) if self.shared else correlation.abs().amax(-1)
+
+    def correlation(self, W: Tensor, b: Tensor) -> Neurons:
+        """Return the neurons with their correlations."""
+        correlation = (self.points @ W.T - b).relu().T @ self.mass
+        return Neurons(W, b, correlation, self.size_of(correlation))
+
+    def _directions(self, correlation: Tensor) -> Tensor:
+        """Return unit vectors over the outputs along which the sizes are measured."""
+        if self.shared:
+            return correlation / correlation.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        k = correlation.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(correlation).scatter_(1, k, correlation.gather(1, k).sign())
+
+    def ascended(self, neurons: Neurons, first: float) -> Neurons:
+        """Move normals and offsets together along the gradient, by steps that fall from ``first`` to zero.
+
+        Kinks are crossed without ado; at the end the best offset of every normal is found exactly.
+        """
+        W, b = neurons.W.clone(), neurons.b.clone()
+        for step in range(_ASCENT):
+            z = self.points @ W.T - b
+            active = z.relu()
+            u = self._directions(active.T @ self.mass)
+            mass = (z > 0) * (self.mass @ u.T)  # (n_points, n_neurons)
+            slope, fall = mass.T @ self.points, -mass.sum(0)
+            rate = first * 0.5 * (1.0 + math.cos(math.pi * step / _ASCENT))
+            scale = rate / (slope.square().sum(1) + fall.square()).sqrt().clamp(min=1e-300)
+            W, b = W + scale[:, None] * slope, b + scale * fall
+            size = W.norm(dim=1).clamp(min=1e-300)
+            W, b = W / size[:, None], b / size
+        found = self.best_offsets(W)
+        better = found.size > neurons.size
+        for name in ("W", "b", "correlation", "size"):
+            getattr(found, name)[~better] = getattr(neurons, name)[~better]
+        return found
+
+    def uphill(self, neurons: Neurons) -> Tensor:
+        """Return the unit normals that would be best if no point changed sides and the kink stayed on its point."""
+        u = self._directions(neurons.correlation)
+        z = self.points @ neurons.W.T - neurons.b
+        mass = (z > 0) * (self.mass @ u.T)  # (n_points, n_neurons)
+        kink = self.points[z.abs().argmin(0)]
+        gradient = mass.T @ self.points - mass.sum(0)[:, None] * kink
+        return gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300)
+
+    def climbed(self, neurons: Neurons, n_steps: int = _STEPS) -> Neurons:
+        """Improve all neurons by steps that are taken only where they help."""
+        shares = torch.tensor(_MOVES, dtype=neurons.W.dtype)[:, None, None]
+        climbing = torch.arange(len(neurons.b))
+        for _ in range(n_steps):
+            if not len(climbing):
+                break
+            now = neurons.at(climbing)
+            W = (1.0 - shares) * now.W + shares * self.uphill(now)  # (n_moves, n_climbing, width)
+            W = W / W.norm(dim=2, keepdim=True).clamp(min=1e-300)
+            found = self.best_offsets(W.flatten(0, 1))
+            best = found.size.view(len(_MOVES), -1).argmax(0)
+            found = found.at(best * len(climbing) + torch.arange(len(climbing)))
+            better = found.size > now.size * (1.0 + 1e-6)
+            for name in ("W", "b", "correlation", "size"):
+                getattr(neurons, name)[climbing[better]] = getattr(found, name)[better]
+            climbing = climbing[better]
+        return neurons
+
+
+def most_violated(measure: Measure, generator: torch.Generator, known: Tensor, effort: int = 1) -> Neurons:
+    """Return neurons with locally largest correlations, the largest first.
+
+    Parameters
+    ----------
+    measure : Measure
+        What to correlate with.
+    generator : torch.Generator
+        Draws the random directions.
+    known : Tensor of shape (n_known, width)
+        Normals to climb from as well.
+    effort : int
+        Multiple of the usual number of starts and climbers.
+    """
+    width = measure.points.shape[1]
+    if width == 1:  # one direction, and all kinks are seen at once
+        return _all_offsets(measure)
+    W = _directions(effort * _STARTS, width, generator, measure.points.dtype)
+    found = measure.best_offsets(W)
+    found = measure.ascended(found.at(found.size.argsort(descending=True)[: effort * _CLIMBERS]), _FAR)
+    if len(known):
+        found = found.and_(measure.ascended(measure.best_offsets(known), _CLOSE))
+    top = found.size.argsort(descending=True)
+    found = measure.climbed(found.at(top[:_CLIMBERS])).and_(found.at(top[_CLIMBERS:]))
+    return found.at(found.size.argsort(descending=True))
+
+
+def _all_offsets(measure: Measure) -> Neurons:
+    """Return all neurons of one input, one per point, the largest correlation first."""
+    b = measure.points[:, 0].unique()
+    found = measure.correlation(torch.ones(len(b), 1, dtype=b.dtype), b)
+    peak = torch.ones(len(b), dtype=torch.bool)
+    peak[1:] &= found.size[1:] >= found.size[:-1]
+    peak[:-1] &= found.size[:-1] >= found.size[1:]
+    found = found.at(peak.nonzero().squeeze(1))
+    return found.at(found.size.argsort(descending=True))
+
+
+def _directions(n: int, width: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Return unit vectors, most of them with few nonzero entries."""
+    W = torch.randn(n, width, generator=generator, dtype=torch.float64).to(dtype)
+    counts = torch.tensor([*_INPUTS, width, width]).clamp(max=width)
+    n_used = counts[torch.randint(len(counts), (n,), generator=generator)]
+    rank = torch.rand(n, width, generator=generator).argsort(1).argsort(1)
+    W = W * (rank < n_used[:, None])
+    return W / W.norm(dim=1, keepdim=True)
