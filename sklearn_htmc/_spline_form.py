@@ -1,4 +1,4 @@
-"""Networks of one input are continuous piecewise-linear functions: their exact knots, and the same as a scipy spline."""
+"""Networks of one input are continuous piecewise-linear functions: their exact knots, and the function as a spline."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ falls in every step, so it ends at the optimum.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solve
 
 from sklearn_htmc._network import Floats
@@ -32,12 +33,12 @@ def lasso(gram: Floats, target: Floats, strength: float, start: Floats) -> Float
     start : ndarray of shape (n_columns,)
         Where to start.
     """
-    x = start.copy()
+    x: Floats = start.copy()
     slope = target - gram @ x
     ridge = _RIDGE * (float(np.trace(gram)) / max(1, len(gram)) + 1e-300)
     for _ in range(_MOST_STEPS * max(10, len(x))):
         active = np.flatnonzero(x)
-        signs = np.sign(x[active])
+        signs: Floats = np.sign(x[active])
         off = np.abs(slope[active] - strength * signs)
         if not len(active) or off.max() <= _TOLERANCE * strength:
             outside = np.where(x == 0, np.abs(slope), 0.0)
@@ -54,7 +55,7 @@ def lasso(gram: Floats, target: Floats, strength: float, start: Floats) -> Float
 
 
 def _towards(
-    gram: Floats, x: Floats, slope: Floats, strength: float, active: Floats, signs: Floats, ridge: float
+    gram: Floats, x: Floats, slope: Floats, strength: float, active: NDArray[np.intp], signs: Floats, ridge: float
 ) -> Floats:
     """Return the best point on the way to the minimum with the signs held: there, or where a coefficient is zero."""
     G = gram[np.ix_(active, active)]

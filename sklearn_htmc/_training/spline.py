@@ -123,7 +123,7 @@ class SplineNetwork:
         return parameters[f"C{layer}"] - torch.bmm(V, S), constant
 
     def forward(self, parameters: Views, X: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return outputs and the tape ``[h^0, a^1, h^1, ..., a^L]`` with the plain neurons a.
+        """Return outputs and the tape: per layer its input h, the plain neurons a, ``S``, ``s`` and the affine matrix.
 
         Parameters
         ----------
@@ -134,10 +134,13 @@ class SplineNetwork:
         """
         h, tape = X, []
         for layer in range(self.n_layers):
-            matrix, constant = self.affine(parameters, layer)
+            S, s = self.interpolants(parameters, layer)
+            V = parameters[f"V{layer}"]
+            matrix = torch.baddbmm(parameters[f"C{layer}"], V, S, alpha=-1.0)
+            constant = torch.baddbmm(parameters[self.constant(layer)].unsqueeze(2), V, s.unsqueeze(2), alpha=-1.0)
             a = torch.bmm(h, parameters[f"W{layer}"].mT).sub_(parameters[f"b{layer}"].unsqueeze(1)).relu_()
-            tape += [h, a]
-            h = torch.baddbmm(torch.bmm(h, matrix.mT), a, parameters[f"V{layer}"].mT).add_(constant.unsqueeze(1))
+            tape += [h, a, S, s, matrix]
+            h = torch.baddbmm(torch.bmm(h, matrix.mT), a, V.mT).add_(constant.mT)
         return h, tape
 
     def gradient(self, parameters: Views, X: Tensor, residual: Tensor, tape: list[Tensor], out: Views) -> None:
@@ -156,9 +159,8 @@ class SplineNetwork:
         """
         g = residual
         for layer in reversed(range(self.n_layers)):
-            h, a = tape[2 * layer], tape[2 * layer + 1]
+            h, a, S, s, matrix = tape[5 * layer : 5 * layer + 5]
             W, b, V = (parameters[f"{kind}{layer}"] for kind in "WbV")
-            S, s = self.interpolants(parameters, layer)
             dC = torch.bmm(g.mT, h)
             dc = g.sum(1)
             z = through_relu(torch.bmm(g, V), a)
@@ -175,7 +177,6 @@ class SplineNetwork:
                 out[f"W{layer}"].sub_(at_S_on)
                 out[f"b{layer}"].add_(at_S_on.sum(2)).add_((at_s - at_S.sum(2)) * (b < 0))
             if layer:
-                matrix, _ = self.affine(parameters, layer)
                 g = torch.baddbmm(torch.bmm(z, W), g, matrix)
 
     # The norm.
@@ -188,7 +189,8 @@ class SplineNetwork:
         """Write squared l1 weights whose penalty has, at the parameters, value and slope of the norm.
 
         The path norm has constant weights, because hyperplanes are normalised. The others are reweighted: weight decay
-        charges ``||v_k||_1`` for an entry of v_k and ``|w_ki|`` for one of w_k, the multi-task norm ``|v_jk| / ||v_k||``.
+        charges ``||v_k||_1`` for an entry of v_k and ``|w_ki|`` for one of w_k, the multi-task norm
+        ``|v_jk| / ||v_k||``.
         """
         for name, view in out.items():
             view.fill_(0.0 if name in self.unpriced else 1.0)

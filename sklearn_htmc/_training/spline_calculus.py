@@ -22,6 +22,7 @@ from sklearn_htmc._training.residual import through_relu
 from sklearn_htmc._training.spline import SplineNetwork
 
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
+_EXACT = 200  # parameters; a damped step of more of them does not feel single precision
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ class SplineCalculus:
         n_active = int(active.sum())
         mark = parameters.with_flat(active)
         where = {name: view[0].nonzero(as_tuple=True) for name, view in mark.views.items()}
-        total = torch.zeros(n_active, n_active, dtype=torch.float64)
+        total = torch.zeros(n_active, n_active, dtype=torch.float64 if n_active <= _EXACT else torch.float32)
         for X, _, w in rows.parts(max(64, _CHUNK_ENTRIES // max(1, n_active))):
             root = w.sqrt()[:, None]
             for slopes in output_slopes(network, parameters, X):
-                J = _jacobian(network, parameters, slopes, where).mul_(root)
+                J = _jacobian(network, parameters, slopes, where).mul_(root).to(total.dtype)
                 total.addmm_(J.T, J)
-        return total
+        return total.double()
 
 
 def norm(network: SplineNetwork, parameters: Parameters) -> float:
@@ -90,10 +91,11 @@ def norm(network: SplineNetwork, parameters: Parameters) -> float:
 
 
 def neuron_sizes(network: SplineNetwork, parameters: Parameters, layer: int) -> Tensor:
-    """Return what every neuron of a layer pays: ``||v_k||_1 ||w_k||_2``, or ``||v_k||_2 ||w_k||_2`` for several tasks."""
+    """Return what every neuron of a layer pays: ``||v_k||_1 ||w_k||_2``, or ``||v_k||_2 ||w_k||_2``."""
     V, W = parameters.views[f"V{layer}"][0], parameters.views[f"W{layer}"][0]
     order = 2 if network.penalty == "multitask" else 1
-    return torch.linalg.vector_norm(V, order, dim=0) * W.norm(dim=1)
+    sizes: Tensor = torch.linalg.vector_norm(V, order, dim=0) * W.norm(dim=1)
+    return sizes
 
 
 def norm_gradient(network: SplineNetwork, parameters: Parameters) -> Parameters:
@@ -124,13 +126,22 @@ class LayerSlopes:
         What it reads.
     a : Tensor of shape (n_samples, n_neurons)
         Plain neurons.
+    S, s : Tensor of shape (n_neurons, width) and (n_neurons,)
+        Their affine interpolants.
     g : Tensor of shape (n_samples, n_out)
         Derivative of one output with respect to what it writes.
     """
 
     h: Tensor
     a: Tensor
+    S: Tensor
+    s: Tensor
     g: Tensor
+
+    @property
+    def reduced(self) -> Tensor:
+        """Reduced neurons, of shape (n_samples, n_neurons)."""
+        return self.a - self.s - self.h @ self.S.T
 
 
 def output_slopes(network: SplineNetwork, parameters: Parameters, X: Tensor) -> Iterator[list[LayerSlopes]]:
@@ -146,19 +157,12 @@ def backward(network: SplineNetwork, parameters: Parameters, tape: list[Tensor],
     """Return the layers with the derivatives of ``sum_j g_j f_j`` at every row."""
     layers = []
     for layer in reversed(range(network.n_layers)):
-        h, a = tape[2 * layer][0], tape[2 * layer + 1][0]
-        layers.append(LayerSlopes(h, a, g))
+        h, a, S, s, matrix = (part[0] for part in tape[5 * layer : 5 * layer + 5])
+        layers.append(LayerSlopes(h, a, S, s, g))
         if layer:
             z = through_relu(g @ parameters.views[f"V{layer}"][0], a)
-            matrix, _ = network.affine(parameters.views, layer)
-            g = torch.addmm(z @ parameters.views[f"W{layer}"][0], g, matrix[0])
+            g = torch.addmm(z @ parameters.views[f"W{layer}"][0], g, matrix)
     return layers[::-1]
-
-
-def reduced(network: SplineNetwork, parameters: Parameters, layer: int, at: LayerSlopes) -> Tensor:
-    """Return the reduced neurons of a layer, of shape (n_samples, n_neurons)."""
-    S, s = network.interpolants(parameters.views, layer)
-    return at.a - s[0] - at.h @ S[0].T
 
 
 def _jacobian(
@@ -177,7 +181,7 @@ def _jacobian(
         slope = origin[k] - on[:, k] + at.h @ corner[k].T - at.h.sum(1, keepdim=True) * origin[k]
         columns.append(flow[:, k] * slope)
         j, k = where[f"V{layer}"]
-        columns.append(at.g[:, j] * reduced(network, parameters, layer, at)[:, k])
+        columns.append(at.g[:, j] * at.reduced[:, k])
         j, i = where[f"C{layer}"]
         columns.append(at.g[:, j] * at.h[:, i])
         (j,) = where[network.constant(layer)]

@@ -183,5 +183,6 @@ def inverse_of(H: Tensor) -> Tensor:
         A.diagonal().add_(ridge)
         factor, failed = torch.linalg.cholesky_ex(A)
         if not int(failed):
-            return torch.choleskyinverse_of(factor)
+            inverse: Tensor = torch.cholesky_inverse(factor)
+            return inverse
         ridge *= 10.0

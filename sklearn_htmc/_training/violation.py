@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 _STARTS = 512  # random directions
-_CLIMBERS = 64  # the best of them, which climb
-_ASCENT = 80  # steps of the first climb ...
-_FAR, _CLOSE = 0.3, 0.05  # ... and their first length, from random directions and from neurons at hand
-_STEPS = 4  # of the second climb, from kink to kink
+_POINTS = 1_000  # on which they climb
+_CLIMBERS = 64  # the best of them, which go on
+_FAR, _CLOSE = (0.3, 70), (0.05, 25)  # first length and number of steps of both climbs
+_LAST, _STEPS = 24, 3  # the best of all, which climb from kink to kink, and their steps
 _MOVES = (1.0, 0.4, 0.15, 0.05, 0.01)  # shares of the way to the gradient that are tried in a step
 _COLUMNS = 4_000_000  # entries sorted at a time
 _INPUTS = (1, 2, 3)  # numbers of inputs of two thirds of the random directions; the others read all
@@ -72,11 +72,14 @@ class Measure:
         Their masses.
     shared : bool
         Whether a neuron pays for the length of its outgoing weights, not for their sum.
+    n_fixed : int
+        Points at the end that are no rows.
     """
 
     points: Tensor
     mass: Tensor
     shared: bool
+    n_fixed: int = 0
 
     @classmethod
     def of(cls, h: Tensor, g: Tensor, *, reduced: bool, shared: bool) -> Measure:
@@ -99,13 +102,28 @@ class Measure:
         origin = slopes.sum(0) - g.sum(0)
         corners = torch.eye(h.shape[1], dtype=h.dtype)
         return cls(
-            torch.cat([h, torch.zeros_like(corners[:1]), corners]), torch.cat([g, origin[None], -slopes]), shared
+            torch.cat([h, torch.zeros_like(corners[:1]), corners]),
+            torch.cat([g, origin[None], -slopes]),
+            shared,
+            len(corners) + 1,
         )
+
+    def thinned(self, n_points: int) -> Measure:
+        """Return every so many of the points that are rows, with as much more mass."""
+        n_fixed = self.n_fixed
+        n_rows = len(self.points) - n_fixed
+        every = -(-n_rows // n_points)
+        points, mass = self.points[:n_rows:every], self.mass[:n_rows:every] * every
+        if every == 1:
+            return self
+        if not n_fixed:
+            return Measure(points, mass, self.shared)
+        return Measure.of(points, mass, reduced=True, shared=self.shared)
 
     def best_offsets(self, W: Tensor) -> Neurons:
         """Return, for every unit normal, the offset with the largest correlation."""
         n = max(1, _COLUMNS // (len(self.points) * self.mass.shape[1]))
-        parts = [self._best_offsets(part) for part in W.split(n)]
+        parts = [self._best_offsets(part) for part in torch.split(W, n)]
         found = parts[0]
         for part in parts[1:]:
             found = found.and_(part)
@@ -123,7 +141,8 @@ class Measure:
 
     def size_of(self, correlation: Tensor) -> Tensor:
         """Return what is compared with the strength."""
-        return correlation.norm(dim=-1) if self.shared else correlation.abs().amax(-1)
+        size: Tensor = torch.linalg.vector_norm(correlation, 2 if self.shared else math.inf, dim=-1)
+        return size
 
     def correlation(self, W: Tensor, b: Tensor) -> Neurons:
         """Return the neurons with their correlations."""
@@ -133,28 +152,29 @@ class Measure:
     def _directions(self, correlation: Tensor) -> Tensor:
         """Return unit vectors over the outputs along which the sizes are measured."""
         if self.shared:
-            return correlation / correlation.norm(dim=1, keepdim=True).clamp(min=1e-300)
+            return torch.nn.functional.normalize(correlation, dim=1, eps=1e-30)
         k = correlation.abs().argmax(1, keepdim=True)
         return torch.zeros_like(correlation).scatter_(1, k, correlation.gather(1, k).sign())
 
-    def ascended(self, neurons: Neurons, first: float) -> Neurons:
+    def ascended(self, neurons: Neurons, first: float, n_steps: int) -> Neurons:
         """Move normals and offsets together along the gradient, by steps that fall from ``first`` to zero.
 
-        Kinks are crossed without ado; at the end the best offset of every normal is found exactly.
+        Kinks are crossed without ado, in single precision; at the end the best offset of every normal is found exactly.
         """
-        W, b = neurons.W.clone(), neurons.b.clone()
-        for step in range(_ASCENT):
-            z = self.points @ W.T - b
-            active = z.relu()
-            u = self._directions(active.T @ self.mass)
-            mass = (z > 0) * (self.mass @ u.T)  # (n_points, n_neurons)
-            slope, fall = mass.T @ self.points, -mass.sum(0)
-            rate = first * 0.5 * (1.0 + math.cos(math.pi * step / _ASCENT))
-            scale = rate / (slope.square().sum(1) + fall.square()).sqrt().clamp(min=1e-300)
+        points, mass, W, b = self.points.float(), self.mass.float(), neurons.W.float(), neurons.b.float()
+        for step in range(n_steps):
+            z = torch.addmm(-b, points, W.T)
+            on = (z > 0).float()
+            u = mass @ self._directions((z * on).T @ mass).T if mass.shape[1] > 1 else mass * _sign(z * on, mass)
+            on *= u  # (n_points, n_neurons)
+            slope, fall = on.T @ points, -on.sum(0)
+            rate = first * 0.5 * (1.0 + math.cos(math.pi * step / n_steps))
+            scale = rate / (slope.square().sum(1) + fall.square()).sqrt().clamp(min=1e-30)
             W, b = W + scale[:, None] * slope, b + scale * fall
-            size = W.norm(dim=1).clamp(min=1e-300)
+            size = W.norm(dim=1).clamp(min=1e-30)
             W, b = W / size[:, None], b / size
-        found = self.best_offsets(W)
+        W = W.to(neurons.W.dtype)
+        found = self.best_offsets(W / W.norm(dim=1, keepdim=True).clamp(min=1e-300))
         better = found.size > neurons.size
         for name in ("W", "b", "correlation", "size"):
             getattr(found, name)[~better] = getattr(neurons, name)[~better]
@@ -167,7 +187,7 @@ class Measure:
         mass = (z > 0) * (self.mass @ u.T)  # (n_points, n_neurons)
         kink = self.points[z.abs().argmin(0)]
         gradient = mass.T @ self.points - mass.sum(0)[:, None] * kink
-        return gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        return torch.nn.functional.normalize(gradient, dim=1, eps=1e-30)
 
     def climbed(self, neurons: Neurons, n_steps: int = _STEPS) -> Neurons:
         """Improve all neurons by steps that are taken only where they help."""
@@ -189,8 +209,15 @@ class Measure:
         return neurons
 
 
+def _sign(active: Tensor, mass: Tensor) -> Tensor:
+    """Return the signs of the correlations with a single output, of shape (n_neurons,)."""
+    return (active.T @ mass)[:, 0].sign()
+
+
 def most_violated(measure: Measure, generator: torch.Generator, known: Tensor, effort: int = 1) -> Neurons:
     """Return neurons with locally largest correlations, the largest first.
+
+    Random directions climb on a part of the points; the best of them, and the neurons at hand, go on on all.
 
     Parameters
     ----------
@@ -206,19 +233,19 @@ def most_violated(measure: Measure, generator: torch.Generator, known: Tensor, e
     width = measure.points.shape[1]
     if width == 1:  # one direction, and all kinks are seen at once
         return _all_offsets(measure)
-    W = _directions(effort * _STARTS, width, generator, measure.points.dtype)
-    found = measure.best_offsets(W)
-    found = measure.ascended(found.at(found.size.argsort(descending=True)[: effort * _CLIMBERS]), _FAR)
-    if len(known):
-        found = found.and_(measure.ascended(measure.best_offsets(known), _CLOSE))
+    some = measure.thinned(_POINTS)
+    found = some.best_offsets(_directions(effort * _STARTS, width, generator, measure.points.dtype))
+    found = some.ascended(found.at(found.size.argsort(descending=True)[: effort * _CLIMBERS]), *_FAR)
+    W = torch.cat([found.W[found.size.argsort(descending=True)[:_CLIMBERS]], known])
+    found = measure.ascended(measure.best_offsets(W), *_CLOSE)
     top = found.size.argsort(descending=True)
-    found = measure.climbed(found.at(top[:_CLIMBERS])).and_(found.at(top[_CLIMBERS:]))
+    found = measure.climbed(found.at(top[:_LAST])).and_(found.at(top[_LAST:]))
     return found.at(found.size.argsort(descending=True))
 
 
 def _all_offsets(measure: Measure) -> Neurons:
     """Return all neurons of one input, one per point, the largest correlation first."""
-    b = measure.points[:, 0].unique()
+    b = torch.unique(measure.points[:, 0])
     found = measure.correlation(torch.ones(len(b), 1, dtype=b.dtype), b)
     peak = torch.ones(len(b), dtype=torch.bool)
     peak[1:] &= found.size[1:] >= found.size[:-1]
@@ -234,4 +261,4 @@ def _directions(n: int, width: int, generator: torch.Generator, dtype: torch.dty
     n_used = counts[torch.randint(len(counts), (n,), generator=generator)]
     rank = torch.rand(n, width, generator=generator).argsort(1).argsort(1)
     W = W * (rank < n_used[:, None])
-    return W / W.norm(dim=1, keepdim=True)
+    return torch.nn.functional.normalize(W, dim=1, eps=1e-30)
