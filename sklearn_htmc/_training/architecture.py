@@ -145,7 +145,7 @@ class Architecture(Protocol):
         """Project a gradient, in place, to the directions in which the parameters may move."""
 
     def retract(self, parameters: Views) -> None:
-        """Put parameters that have moved, in place, back to where the family is normalised; the function stays."""
+        """Put parameters that have moved, in place, back to where the family is normalised."""
 
     def is_constant(self, parameters: Views) -> Tensor:
         """Return which problems have a constant function, of shape (n_problems,)."""

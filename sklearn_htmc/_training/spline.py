@@ -213,9 +213,17 @@ class SplineNetwork:
             dW.sub_((W * dW).sum(2, keepdim=True) * W)
 
     def retract(self, parameters: Views) -> None:
-        """Put the weights of the neurons back on the sphere, in place; the function stays."""
-        if self.penalty != "weight_decay":
-            self._normalise(parameters)
+        """Put the weights of the neurons back on the sphere, in place.
+
+        Outgoing weights and offsets stay: taking over the length would make them grow with every step, because a
+        tangent leads away from the sphere.
+        """
+        if self.penalty == "weight_decay":
+            return
+        for layer in range(self.n_layers):
+            W = parameters[f"W{layer}"]
+            size = W.norm(dim=2, keepdim=True)
+            W.div_(torch.where(size > 0, size, 1.0))
 
     def _normalise(self, parameters: Views) -> None:
         for layer in range(self.n_layers):
