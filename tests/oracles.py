@@ -5,8 +5,12 @@ Nothing here is shared with the package: derivatives come from automatic differe
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LassoLars
 
 Arrays = dict[str, np.ndarray]
 
@@ -104,3 +108,64 @@ def standardised_problem(model, X, y, sample_weight=None):
     arrays["A"] = last.skip.toarray() / y_scale[:, None]
     arrays["c"] = (last.offset - y_center) / y_scale
     return arrays, (X - center) / scale, (targets - y_center) / y_scale, weights
+
+
+# Splines
+
+
+def spline_oracle(x, y, alpha):
+    """Solve the one-input problem with sklearn's LARS: a lasso over the slope and the reduced hinges at rows, 0 and 1.
+
+    Features and targets are standardised. Returns a lower bound of the optimum by duality, the objective reached, and
+    the predictions.
+    """
+    knots = np.unique(np.concatenate([x, [0.0, 1.0]]))
+
+    def reduced(z):
+        hinge = lambda t: np.maximum(t - knots, 0.0)  # noqa: E731
+        return hinge(z[:, None]) - hinge(0.0) - z[:, None] * (hinge(1.0) - hinge(0.0))
+
+    design = np.column_stack([x, reduced(x)])
+    design -= design.mean(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = LassoLars(alpha=alpha, fit_intercept=False, max_iter=10_000).fit(design, y)
+    residual = y - design @ fit.coef_
+    objective = 0.5 * np.mean(residual**2) + alpha * np.abs(fit.coef_).sum()
+    dual = residual * min(1.0, alpha / np.abs(design.T @ residual / len(x)).max())
+    return np.mean(y * dual) - 0.5 * np.mean(dual**2), objective, y - residual
+
+
+def strongest_neuron(X, residual, rng, *, n_starts=3000, n_steps=250):
+    """Search for the reduced neuron that correlates most with a residual: random starts, gradient steps on the best.
+
+    X is standardised; the correlation of every neuron is taken from its definition.
+    """
+    n_features = X.shape[1]
+    corners = np.eye(n_features)
+
+    def correlation(W, b):
+        relu = lambda z: np.maximum(z @ W.T - b, 0.0)  # noqa: E731
+        at_zero = relu(np.zeros((1, n_features)))
+        return residual @ (relu(X) - at_zero - X @ (relu(corners) - at_zero)) / len(X)
+
+    W = rng.normal(size=(n_starts, n_features)) * (rng.random((n_starts, n_features)) < 0.7)
+    W[~W.any(axis=1), 0] = 1.0
+    W /= np.linalg.norm(W, axis=1, keepdims=True)
+    b = (W * X[rng.integers(len(X), size=n_starts)]).sum(axis=1)
+    top = np.argsort(-np.abs(correlation(W, b)))[:100]
+    W, b = W[top], b[top]
+    strongest = np.abs(correlation(W, b)).max()
+    for step in range(n_steps):
+        sign = np.sign(correlation(W, b))
+        on, on_corner, on_zero = b < X @ W.T, b[:, None] < W, b < 0
+        mean, slope = residual.mean(), X.T @ residual / len(X)
+        dW = ((on * residual[:, None]).T @ X / len(X) - on_corner * slope) * sign[:, None]
+        db = -(residual @ on / len(X)) + on_corner @ slope + on_zero * (mean - slope.sum())
+        length = np.sqrt((dW**2).sum(axis=1) + db**2) + 1e-12
+        rate = 0.15 * (1.0 + np.cos(np.pi * step / n_steps)) / length
+        W, b = W + rate[:, None] * dW, b + rate * db * sign
+        size = np.linalg.norm(W, axis=1)
+        W, b = W / size[:, None], b / size
+        strongest = max(strongest, np.abs(correlation(W, b)).max())
+    return strongest

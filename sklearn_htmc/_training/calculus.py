@@ -70,5 +70,8 @@ class Calculus(Protocol):
     def matrix(self, network: Any, parameters: Parameters, rows: Rows, active: Tensor) -> Tensor:
         """Return ``E_P[(df/dt)' (df/dt)]`` over the active parameters, of shape (n_active, n_active)."""
 
+    def bending(self, network: Any, parameters: Parameters, active: Tensor) -> Tensor | None:
+        """Return the second derivative of the norm over the active parameters; None where the norm is linear."""
+
     def kinds(self, network: Any, parameters: Parameters) -> Kinds:
         """Return which parameters may move and which of them stop at zero."""

@@ -54,6 +54,10 @@ class ResidualCalculus:
         """Return the Gauss-Newton matrix of the data term."""
         return gauss_newton_matrix(network, parameters, rows, active)
 
+    def bending(self, network: ResidualNetwork, parameters: Parameters, active: Tensor) -> Tensor | None:
+        """Return None: the curvature of the ResNet norm is left to the damping."""
+        return None
+
     def kinds(self, network: ResidualNetwork, parameters: Parameters) -> Kinds:
         """Return the nonzero edges, which stop at zero, and the free constant, which does not."""
         free = parameters.with_flat(torch.zeros_like(parameters.flat, dtype=torch.bool))

@@ -118,7 +118,8 @@ class Quadratic:
     u, slope : Tensor of shape (n_active,)
         Variables and gradient of the objective.
     H : Tensor of shape (n_active, n_active)
-        Gauss-Newton matrix of the data term; its diagonal is one, less for edges of little importance.
+        Gauss-Newton matrix of the data term, its diagonal one, less for edges of little importance; and the curvature
+        of the norm, where that is not linear.
     penalised : Tensor of shape (n_active,)
         Those with an l1 price, which stop at zero.
     """
@@ -138,6 +139,8 @@ class Quadratic:
         active = kinds.active.clone()
         H = problem.calculus.matrix(point.network, point.parameters, metric, active)
         omega = H.diagonal().sqrt()
+        bending = problem.calculus.bending(point.network, point.parameters, active)
+        H = H if bending is None else H + problem.strength * bending
         if bool((omega == 0).any()):
             alive = omega > 0
             active[active.clone()] = alive

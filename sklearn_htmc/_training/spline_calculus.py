@@ -78,6 +78,21 @@ class SplineCalculus:
                 total.addmm_(J.T, J)
         return total.double()
 
+    def bending(self, network: SplineNetwork, parameters: Parameters, active: Tensor) -> Tensor | None:
+        """Return ``||w|| (I - v v' / ||v||^2) / ||v||`` for neurons that are shared by outputs."""
+        if network.penalty != "multitask" or network.n_layers > 1:
+            return None
+        position = torch.full_like(parameters.flat, -1, dtype=torch.long)
+        position[active] = torch.arange(int(active.sum()))
+        index = parameters.with_flat(position).views["V0"][0]  # (n_out, n_neurons)
+        V, size = parameters.views["V0"][0], parameters.views["W0"][0].norm(dim=1)
+        total = torch.zeros(int(active.sum()), int(active.sum()), dtype=torch.float64)
+        for k in (index >= 0).all(0).nonzero().squeeze(1).tolist():
+            length = V[:, k].norm().clamp(min=1e-12)
+            u = V[:, k] / length
+            total[index[:, k][:, None], index[:, k]] = size[k] / length * (torch.eye(len(u)) - torch.outer(u, u))
+        return total
+
 
 def norm(network: SplineNetwork, parameters: Parameters) -> float:
     """Return the sum over the layers of neurons and affine parts, the last constant left out."""

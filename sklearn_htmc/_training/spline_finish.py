@@ -8,6 +8,7 @@ being replaced. In compositions hyperplanes move with everything else, and neuro
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,17 +20,18 @@ from sklearn_htmc._network import Floats
 from sklearn_htmc._training.architecture import Arrays, Parameters
 from sklearn_htmc._training.first_order import Settings
 from sklearn_htmc._training.gauss_newton import Point, Problem, descend
-from sklearn_htmc._training.lasso import lasso
+from sklearn_htmc._training.lasso import lasso, shared_lasso
 from sklearn_htmc._training.linear import quietly
 from sklearn_htmc._training.objective import Rows, mean_loss
 from sklearn_htmc._training.spline import SplineNetwork
 from sklearn_htmc._training.spline_calculus import SplineCalculus, backward
 from sklearn_htmc._training.spline_certificate import certify
-from sklearn_htmc._training.spline_neurons import fewer_neurons, with_violations, without_negligible
+from sklearn_htmc._training.spline_neurons import fewer_neurons, with_violations, without_negligible, without_useless
 from sklearn_htmc._training.task import End, Finished, Network, Task, described
 
 _CONVEX_ROUNDS = 100
-_DEEP_ROUNDS = 2
+_DEEP_ROUNDS = 12
+_WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
 _CONFIRMED = 2  # searches in a row that find nothing, the later ones with ...
@@ -38,6 +40,7 @@ _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
 _ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
 _DESIGN_ENTRIES = 4_000_000  # of the columns held at a time
+_GROWN = 40  # neurons of a network up to which growth is tried as well
 _ROUND = 0.1  # share of the neurons that go in one round
 
 
@@ -62,6 +65,7 @@ class SplineFamily:
         candidates: list[Network] = [self.architecture.of(constant(self.architecture, rows))]
         if self.architecture.skip and self.architecture.n_outputs <= min(self.architecture.widths[1:]):
             candidates.append(self.architecture.of(linear(self.architecture, rows, task.strength)))
+        simple = candidates[-1]
         if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged
             candidates.append(without_negligible(*trained, rows))
         if self.max_neurons is not None or settings.polish or self._has_one_input:
@@ -70,7 +74,10 @@ class SplineFamily:
             improve = self._solved if self._is_lasso else self._improved
             point = self._to_budget(judge, improve(judge, start, generator, end), end)
             candidates = [*(c for c in candidates if self._fits(c)), point.compacted()]
-        best = min(candidates, key=lambda c: _objective(judge, c))
+            room = min(_GROWN, sum(point.network.neurons) if self.max_neurons is None else self.max_neurons)
+            if not self._is_lasso and sum(point.network.neurons) <= _GROWN:
+                candidates.append(self._grown(judge, simple, room, generator, end).compacted())
+        best = without_idle(*min(candidates, key=lambda c: _objective(judge, c)), rows)
         other = torch.Generator().manual_seed(task.seed + 1) if settings.polish else None
         return described(task, *best, certify(*best, rows, task.strength, other), curve)
 
@@ -83,7 +90,7 @@ class SplineFamily:
 
     @property
     def _is_lasso(self) -> bool:
-        return self.architecture.n_layers == 1 and self.architecture.penalty != "multitask"
+        return self.architecture.n_layers == 1
 
     @property
     def _has_one_input(self) -> bool:
@@ -109,24 +116,45 @@ class SplineFamily:
     def _improved(self, judge: Problem, start: Network, generator: torch.Generator, end: End) -> Point:
         """Descend and take neurons in until neither helps, or for as long as it is worth it."""
         point, confirmed = judge.at(*start), 0
-        for _ in range(_CONVEX_ROUNDS if self.architecture.n_layers == 1 else _DEEP_ROUNDS):
+        before, convex = math.inf, self.architecture.n_layers == 1
+        for _ in range(_CONVEX_ROUNDS if convex else _DEEP_ROUNDS):
             problem = _movable(judge, point.network, point.parameters)
             if problem is None:
                 break
             following = descend(problem, point.network, point.parameters, max_steps=_STEPS, tol=_FALL)
             end.watch(0, following.loss, following.n_edges)
-            converged = point.objective - following.objective <= _FALL * point.objective
-            point = following
+            converged = before - following.objective <= (_FALL if convex else _WORTH) * following.objective
+            before, point = following.objective, following
+            if self.architecture.penalty == "multitask":
+                point = without_useless(problem, point)
             grown = with_violations(problem, point, generator)
             confirmed = confirmed + 1 if grown is None else 0
-            if confirmed == _CONFIRMED and converged:
+            if converged and (confirmed == _CONFIRMED or not convex):
                 break
             if grown is not None and problem.objective(*grown) <= 2.0 * point.objective:
                 point = problem.at(*grown)
         problem = _movable(judge, *point.compacted())
         if problem is not None:
             point = descend(problem, *point.compacted(), max_steps=2 * _STEPS, tol=_FALL)
+            if self.architecture.penalty == "multitask":
+                point = without_useless(problem, point)
         return judge.at(*point.compacted())
+
+    def _grown(self, judge: Problem, start: Network, limit: int, generator: torch.Generator, end: End) -> Point:
+        """Take neurons in one by one from a simple network on, up to a limit: the other way to small networks."""
+        point = judge.at(*start)
+        problem = replace(judge, calculus=SplineCalculus(moving=True))
+        for _ in range(2 * limit):
+            room = min(max(1, limit // 10), limit - sum(point.network.neurons))
+            grown = with_violations(problem, point, generator, room=room)
+            if grown is None:
+                break
+            following = descend(problem, *grown, max_steps=_STEPS, tol=_FALL)
+            if following.objective >= point.objective:
+                break
+            point = problem.at(*following.compacted())
+            end.watch(0, point.loss, point.n_edges)
+        return point
 
     def _to_budget(self, judge: Problem, point: Point, end: End) -> Point:
         """Remove neurons, a few at a time, the others compensating, until the budget is met."""
@@ -172,7 +200,7 @@ def knots_at_rows(network: SplineNetwork, parameters: Parameters, rows: Rows) ->
 
 
 def fitted_outgoing(network: SplineNetwork, parameters: Parameters, judge: Problem) -> Network:
-    """Return the neurons at hand with the best outgoing weights and affine part: a lasso per output."""
+    """Return the neurons at hand with the best outgoing weights and affine part: a lasso, per output or shared."""
     rows, arrays = judge.rows, network.arrays(parameters.views)
     n_affine = network.widths[0] if network.skip else 0
     n = len(arrays["b0"]) + n_affine
@@ -191,11 +219,26 @@ def fitted_outgoing(network: SplineNetwork, parameters: Parameters, judge: Probl
                 gram += columns.T @ weighted
                 target += weighted.T @ (y.numpy() - center)
     start = np.hstack([arrays["C0"][:, :n_affine], arrays["V0"]])
-    coefficients = np.array([lasso(gram, target[:, j], judge.strength, start[j]) for j in range(network.n_outputs)])
+    if network.penalty == "multitask" and network.n_outputs > 1:
+        coefficients = shared_lasso(gram, target, judge.strength, start.T, n_affine).T
+    else:
+        each = zip(target.T, start, strict=True)
+        coefficients = np.array([lasso(gram, one, judge.strength, before) for one, before in each])
     arrays["C0"][:, :n_affine], arrays["V0"] = coefficients[:, :n_affine], coefficients[:, n_affine:]
     arrays["c"] = center - coefficients @ mean
     smaller, filled = network.of(arrays)
     return smaller.compact(filled.views, 0)
+
+
+def without_idle(network: SplineNetwork, parameters: Parameters, rows: Rows) -> Network:
+    """Zero the weights of features that are constant: only the norm feels them, and its slope never ends at zero."""
+    idle = ~rows.X.any(0)
+    if not bool(idle.any()):
+        return network, parameters
+    trial = parameters.with_flat(parameters.flat.clone())
+    for name in ("W0", "C0"):
+        trial.views[name][..., idle] = 0.0
+    return network.compact(trial.views, 0)
 
 
 # --- simple candidates ----------------------------------------------------------------------------
@@ -231,9 +274,8 @@ def linear(network: SplineNetwork, rows: Rows, strength: float) -> Arrays:
         return arrays
     depth = network.n_layers
     n = len(coefficients)
-    for layer in range(depth):
+    for layer in range(1, depth):
         arrays[f"C{layer}"][:n, :n] = np.eye(n) * size ** (1 / depth)
-    arrays["C0"][:] = 0.0
     arrays["C0"][:n] = coefficients * size ** (1 / depth - 1)
     arrays["c"] = weights @ (y - X @ coefficients.T)
     return arrays

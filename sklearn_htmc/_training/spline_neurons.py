@@ -72,6 +72,24 @@ def _silenced(network: SplineNetwork, parameters: Parameters, neurons: Tensor) -
     return trial
 
 
+def without_useless(problem: Problem, point: Point) -> Point:
+    """Remove shared neurons whose norm is worth more than what they do: their lengths shrink, but end at no zero."""
+    network, parameters = point.network, point.parameters
+    gradient = parameters.with_flat(point.loss_gradient)
+    worth = []
+    for layer, at in enumerate(_effects(network, parameters, problem.rows)):
+        V, g = parameters.views[f"V{layer}"][0], gradient.views[f"V{layer}"][0]
+        worth.append(0.5 * at - (V * g).sum(0) - problem.strength * neuron_sizes(network, parameters, layer))
+    order = torch.cat(worth).argsort()
+    n_gone = int((torch.cat(worth) < 0).sum())
+    while n_gone:
+        trial = problem.at(network, _silenced(network, parameters, order[:n_gone]))
+        if trial.objective < point.objective:
+            return problem.at(*trial.compacted())
+        n_gone //= 2
+    return point
+
+
 def fewer_neurons(problem: Problem, point: Point, n_gone: int, *, exact: bool) -> Point:
     """Remove the neurons that cost least, the others compensating where there is a matrix to say how."""
     network, parameters = point.network, point.parameters
@@ -102,15 +120,35 @@ def fewer_neurons(problem: Problem, point: Point, n_gone: int, *, exact: bool) -
 # --- more neurons ---------------------------------------------------------------------------------
 
 
-def with_violations(problem: Problem, point: Point, generator: torch.Generator, effort: int = 1) -> Network | None:
-    """Return the network with neurons and entries that violate the certificate, small; None where there are none."""
+def with_violations(
+    problem: Problem, point: Point, generator: torch.Generator, effort: int = 1, room: int | None = None
+) -> Network | None:
+    """Return the network with neurons and entries that violate the certificate, small; None where there are none.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    point : Point
+        Where.
+    generator : torch.Generator
+        Draws the starts of the search.
+    effort : int
+        See `violation.most_violated`.
+    room : int or None
+        Neurons that may come in, those that are missed most; None takes some for every layer.
+    """
     network = point.network
     arrays = network.arrays(point.parameters.views)
     threshold = problem.strength * (1.0 + TOLERANCE)
     entered = False
     gradient = point.parameters.with_flat(point.loss_gradient)
-    for layer, (at, found) in enumerate(searched(network, point.parameters, problem.rows, generator, effort)):
+    layers = list(searched(network, point.parameters, problem.rows, generator, effort))
+    worst = max(range(network.n_layers), key=lambda layer: float(layers[layer][1].size.max()))
+    for layer, (at, found) in enumerate(layers):
         chosen = _different(found, threshold)
+        if room is not None:
+            chosen = chosen.at(torch.arange(min(len(chosen.b), room if layer == worst else 0)))
         n = len(chosen.b)
         if n:
             curvature = _curvature(network, at, chosen, problem.rows.weights)
