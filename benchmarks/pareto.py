@@ -3,7 +3,7 @@
 Every model is compiled at several values of epsilon with ``sklearn_htmc.circuit.compile_circuit`` on at most 2,000
 training rows, and the finished integer circuit predicts the test rows. What a family offers at a number of gates is
 the best of its circuits up to there. Ours are the networks on the ``path_`` of ``ResNetNormRegressor(max_edges=20)``
-and those of the default fit; trees: LightGBM and XGBoost with few small to many large trees, and a random forest.
+and those of the default fit; splines: ``DeepSplineRegressor`` with budgets of neurons; trees: LightGBM and XGBoost with few small to many large trees, and a random forest.
 
 Every model is written to the cache at once, so a run that was interrupted goes on where it stopped. ``--data`` is the
 folder that ``quality.py`` describes.
@@ -26,6 +26,7 @@ from peers import MODELS, lasso, ours, scaled_mlp
 from quality import SETS, markdown_table, names_among, split_numbers, train_and_test
 from sklearn.ensemble import RandomForestRegressor
 
+from sklearn_htmc import DeepSplineRegressor
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit import compile_circuit, lower, simulate
 
@@ -35,8 +36,9 @@ ROWS = 2_000  # that circuits are compiled on
 EDGES = (20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800)
 TREES = ((5, 4), (10, 8), (20, 8), (50, 8), (50, 16), (100, 16), (100, 31), (200, 31), (350, 31), (500, 31))
 MLPS = ((100,), (64, 64))
-FAMILIES = ("ours", "LightGBM", "XGBoost", "MLP", "forest", "lasso")
-STYLES = {"ours": "o-", "LightGBM": "^--", "XGBoost": "v--", "MLP": "s:", "forest": "D:", "lasso": "x"}
+NEURONS = (4, 8, 16, 32)
+FAMILIES = ("ours", "splines", "LightGBM", "XGBoost", "MLP", "forest", "lasso")
+STYLES = {"ours": "o-", "splines": "P-", "LightGBM": "^--", "XGBoost": "v--", "MLP": "s:", "forest": "D:", "lasso": "x"}
 
 
 def models(family: str, X: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any]]:
@@ -48,6 +50,9 @@ def models(family: str, X: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any
             if size >= path.n_edges.min():
                 yield f"{size} edges", path.within(size)
         yield "default", ours(alpha=fitted.alpha_).fit(X, y)
+    elif family == "splines":
+        for size in NEURONS:
+            yield f"{size} neurons", DeepSplineRegressor(max_neurons=size, random_state=0).fit(X, y)
     elif family == "MLP":
         yield from ((str(hidden), scaled_mlp(*hidden).fit(X, y)) for hidden in MLPS)
     elif family == "forest":
@@ -106,12 +111,14 @@ def circuits(family: str, rows: tuple[np.ndarray, ...]) -> Iterator[dict[str, An
             }
 
 
-def measure(folder: Path, sets: list[str], splits: list[int], cache: Path) -> dict[str, list[dict[str, Any]]]:
+def measure(
+    folder: Path, sets: list[str], splits: list[int], cache: Path, families: list[str]
+) -> dict[str, list[dict[str, Any]]]:
     """Return the circuits of all sets, splits and families by ``set/split/family``, old ones from the cache."""
     results = json.loads(cache.read_text()) if cache.exists() else {}
     for data_set in sets:
         for split in splits:
-            for family in FAMILIES:
+            for family in families:
                 key = f"{data_set}/{split}/{family}"
                 if key in results:
                     continue
@@ -142,7 +149,7 @@ def gates_at(curve: list[tuple[int, float]], rmse: float) -> float:
 def ratios(results: dict[str, list[dict[str, Any]]], data_set: str, split: int, family: str) -> list[float]:
     """Our gates over those of a family, at the error of every circuit on its front."""
     mine = front(results[f"{data_set}/{split}/ours"])
-    theirs = front(results[f"{data_set}/{split}/{family}"])
+    theirs = front(results.get(f"{data_set}/{split}/{family}", []))
     return [gates_at(mine, rmse) / max(1, gates) for gates, rmse in theirs]
 
 
@@ -167,7 +174,7 @@ def report(results: dict[str, list[dict[str, Any]]], sets: list[str], splits: li
     lines = []
     for data_set in sets:
         for family in FAMILIES:
-            curve = front(results[f"{data_set}/{splits[0]}/{family}"])
+            curve = front(results.get(f"{data_set}/{splits[0]}/{family}", []))
             lines.append([data_set, family, ", ".join(f"{gates:,}: {rmse:.3f}" for gates, rmse in curve)])
     return text + markdown_table(["set", "family", f"split {splits[0]}"], lines) + "\n"
 
@@ -182,7 +189,7 @@ def draw(results: dict[str, list[dict[str, Any]]], sets: list[str], split: int, 
     fig, axes = plt.subplots(n_rows, n_columns, figsize=(3.1 * n_columns, 2.9 * n_rows), squeeze=False)
     for ax, data_set in zip(axes.flat, sets, strict=False):
         for number, family in enumerate(FAMILIES):
-            curve = [(max(1, gates), rmse) for gates, rmse in front(results[f"{data_set}/{split}/{family}"])]
+            curve = [(max(1, gates), rmse) for gates, rmse in front(results.get(f"{data_set}/{split}/{family}", []))]
             if curve:
                 ax.plot(*zip(*curve, strict=True), STYLES[family], color=f"C{number}", markersize=3.5, label=family)
         ax.set(title=data_set, xscale="log", yscale="log", xlim=(50, None), ylim=(None, 1.1))
@@ -205,10 +212,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--sets", type=names_among(SETS, "set"), default=list(SETS))
     parser.add_argument("--splits", type=split_numbers, default=[0])
+    parser.add_argument("--families", type=names_among(FAMILIES, "family"), default=list(FAMILIES))
     parser.add_argument("--cache", type=Path, default=Path("pareto.json"))
     parser.add_argument("--plot", type=Path, help="file for the picture")
     arguments = parser.parse_args()
-    results = measure(arguments.data, arguments.sets, arguments.splits, arguments.cache)
+    results = measure(arguments.data, arguments.sets, arguments.splits, arguments.cache, arguments.families)
     print(report(results, arguments.sets, arguments.splits))
     if arguments.plot:
         draw(results, arguments.sets, arguments.splits[0], arguments.plot)

@@ -59,6 +59,12 @@ def ours(**parameters: Any) -> Any:
     return package.ResNetNormRegressor(**{"random_state": 0} | parameters)
 
 
+def splines(**parameters: Any) -> Any:
+    """``DeepSplineRegressor`` with its defaults, but for `parameters` and the seed."""
+    package = importlib.import_module("sklearn_htmc")
+    return package.DeepSplineRegressor(**{"random_state": 0} | parameters)
+
+
 def mlp(*hidden_layer_sizes: int, random_state: int = 0) -> MLPRegressor:
     """One plain ``MLPRegressor``; the caller scales X and y."""
     # By name: since scikit-learn 1.9 the first position is the loss.
@@ -129,6 +135,7 @@ _MLP = {
 MODELS = {
     "ours": Model("ours", ours, **_OURS),
     "ours400": Model("ours, max_edges=400", lambda: ours(max_edges=400), **_OURS),
+    "splines": Model("ours, splines", splines, **_OURS),
     "lightgbm": Model("LightGBM", lightgbm, count_lightgbm_leaves, "leaves", "lightgbm", "lightgbm"),
     "xgboost": Model("XGBoost", xgboost, count_xgboost_leaves, "leaves", "xgboost", "xgboost"),
     "mlp100": Model("MLP (100,)", lambda: scaled_mlp(100), **_MLP),

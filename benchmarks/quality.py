@@ -47,7 +47,7 @@ SETS = (
     "kin40k",
     "protein",
 )
-OURS = ("ours", "ours400")
+OURS = ("ours", "ours400", "splines")
 MLPS = ("mlp100", "mlp64")
 COUNTED = "sklearn_htmc"  # whose convergence warnings are reported
 
@@ -253,10 +253,12 @@ def aggregates(sets: list[str], summaries: dict) -> str:
     lightgbm = ratios("ours", ("lightgbm",), sets, summaries)
     better_mlp = ratios("ours", MLPS, sets, summaries)
     small = ratios("ours400", MLPS, sets, summaries)
+    splines = ratios("splines", MLPS, sets, summaries)
     means = (
         ("ours / LightGBM, geometric mean", lightgbm, 0.78),
         ("ours / better MLP, geometric mean", better_mlp, 0.75),
         ("ours with max_edges=400 / better MLP, geometric mean", small, 1.0),
+        ("DeepSplineRegressor / better MLP, geometric mean", splines, 0.9),
     )
     rows = [_aggregate(label, geometric_mean(r.values()), goal, r) for label, r, goal in means if r]
     if lightgbm:

@@ -127,10 +127,10 @@ def _kinks(slopes: Floats) -> NDArray[np.bool_]:
 
 def _spline(network: SparseNetwork, t: Floats, slopes: Floats, output: int) -> PPoly:
     kink = _kinks(slopes)[:, output]
-    slope = slopes[np.append(True, kink), output]
-    inner = t[kink] if kink.any() else t[:1]
-    if not kink.any():
-        slope = np.repeat(slope, 2)
+    slope, inner = slopes[np.append(True, kink), output], t[kink]
+    if not inner.size:  # a line: one piece
+        start = float(network(t[:1, None])[0, output])
+        return PPoly(np.array([slope, [start]]), np.array([t[0], t[0] + 1.0]))
     values = network(inner[:, None])[:, output]
     step = max(1.0, float(inner[-1] - inner[0]))
     breaks = np.concatenate([[inner[0] - step], inner, [inner[-1] + step]])

@@ -96,6 +96,15 @@ def test_several_outputs_give_one_spline_each():
         assert_allclose(spline(x), column, rtol=1e-9)
 
 
+def test_a_line_is_a_spline_without_knots():
+    x = np.linspace(0.0, 1.0, 20)
+    fitted = model(ranks=()).fit(x[:, None], 3.0 * x - 1.0)
+    spline = fitted.to_spline()
+    assert fitted.n_knots_ == len(spline.x) - 2 == 0
+    t = np.linspace(-5.0, 5.0, 11)
+    assert_allclose(spline(t), fitted.predict(t[:, None]), rtol=1e-9)
+
+
 def test_a_spline_needs_one_feature_and_a_fit(rng):
     with pytest.raises(NotFittedError):
         model().to_spline()
@@ -211,13 +220,14 @@ def test_tasks_share_neurons(rng):
 def test_a_budget_of_neurons_is_met_and_well_spent(rng, ranks):
     X = rng.normal(size=(300, 4))
     y = np.abs(X[:, 0]) + np.maximum(X[:, 1] + X[:, 2], 0.0)
-    errors = []
+    objectives = []
     for budget in (0, 2, 6):
         fitted = model(alpha=1e-3, ranks=ranks, max_neurons=budget, max_iter=60).fit(X, y)
         assert fitted.n_neurons_ <= budget
-        errors.append(1.0 - fitted.score(X, y))
-    assert errors == sorted(errors, reverse=True)
-    assert errors[2] < 0.1 * errors[0]
+        objectives.append(fitted.objective_)
+    assert objectives[1] < 0.8 * objectives[0]
+    assert objectives[2] < 1.001 * objectives[1]
+    assert fitted.score(X, y) > 0.99
 
 
 def test_neurons_on_the_same_hyperplane_are_one(rng):
@@ -249,9 +259,9 @@ def test_depth_pays_where_the_target_is_a_composition(rng):
     train, test = slice(0, 800), slice(800, None)
     errors = {}
     for ranks in ((), (2,)):
-        fitted = model(alpha=1e-3, ranks=ranks, n_neurons=64, max_iter=150).fit(X[train], y[train])
+        fitted = model(alpha=3e-4, ranks=ranks, n_neurons=64, max_iter=150).fit(X[train], y[train])
         errors[ranks] = np.sqrt(np.mean((fitted.predict(X[test]) - y[test]) ** 2))
-    assert errors[2,] < 0.6 * errors[()]
+    assert errors[2,] < 0.6 * errors[()]  # 0.52 when this was written
 
 
 # Parameters
@@ -297,7 +307,7 @@ def test_warm_start_goes_on_from_the_fitted_network(ramps):
     X, y = ramps(150)
     cold = model(max_iter=3).fit(X, y)
     warm = model(max_iter=3, warm_start=True).fit(X, y).fit(X, y)
-    assert warm.objective_ < cold.objective_
+    assert warm.loss_curve_[0] < 0.5 * cold.loss_curve_[0]
 
 
 def test_a_larger_alpha_gives_fewer_neurons_and_one_gives_the_mean(ramps):

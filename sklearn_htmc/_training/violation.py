@@ -130,24 +130,24 @@ class Measure:
         return found
 
     def _best_offsets(self, W: Tensor) -> Neurons:
-        z, order = (self.points @ W.T).sort(dim=0, descending=True)  # (n_points, n_neurons)
-        mass = self.mass[order]  # (n_points, n_neurons, n_outputs)
-        total, moment = mass.cumsum(0), (mass * z[:, :, None]).cumsum(0)
-        correlation = moment - z[:, :, None] * total
+        z, order = (W @ self.points.T).sort(dim=1, descending=True)  # (n_neurons, n_points)
+        mass = self.mass.T.contiguous()[:, order]  # (n_outputs, n_neurons, n_points): sums run along the memory
+        correlation = (mass * z).cumsum(2).sub_(mass.cumsum(2).mul_(z))
         size = self.size_of(correlation)
-        best = size.argmax(0)
+        best = size.argmax(1)
         k = torch.arange(len(W))
-        return Neurons(W, z[best, k], correlation[best, k], size[best, k])
+        return Neurons(W, z[k, best], correlation[:, k, best].T, size[k, best])
 
     def size_of(self, correlation: Tensor) -> Tensor:
-        """Return what is compared with the strength."""
-        size: Tensor = torch.linalg.vector_norm(correlation, 2 if self.shared else math.inf, dim=-1)
-        return size
+        """Return what is compared with the strength, for outputs along the first axis."""
+        if len(correlation) == 1:
+            return correlation[0].abs()
+        return correlation.square().sum(0).sqrt() if self.shared else correlation.abs().amax(0)
 
     def correlation(self, W: Tensor, b: Tensor) -> Neurons:
         """Return the neurons with their correlations."""
         correlation = (self.points @ W.T - b).relu().T @ self.mass
-        return Neurons(W, b, correlation, self.size_of(correlation))
+        return Neurons(W, b, correlation, self.size_of(correlation.T))
 
     def _directions(self, correlation: Tensor) -> Tensor:
         """Return unit vectors over the outputs along which the sizes are measured."""
