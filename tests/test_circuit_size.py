@@ -31,7 +31,7 @@ from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_htmc import CircuitSizeScorer, ResNetNormRegressor
-from sklearn_htmc.circuit import compile_circuit, lower, simulate
+from sklearn_htmc.circuit import _compile, compile_circuit, lower, simulate
 from sklearn_htmc.model_selection import best_within_budget, smallest_circuit
 
 pytestmark = [
@@ -44,7 +44,7 @@ X = GENERATOR.normal(size=(90, 3)) * [1.0, 20.0, 0.1] + [0.0, 5.0, -3.0]
 Y = 2.0 + X @ [1.5, 0.05, 4.0] + np.abs(X[:, 0]) + 0.05 * GENERATOR.normal(size=90)
 WEIGHTS = GENERATOR.uniform(0.2, 2.0, 90)
 
-SMALL = {"alpha": 0.02, "n_blocks": 1, "width": 6, "n_neurons": 6, "max_iter": 3, "random_state": 0}
+SMALL = {"alpha": 0.02, "n_blocks": 1, "width": 4, "n_neurons": 4, "max_iter": 3, "random_state": 0}
 
 
 def short(**parameters):
@@ -58,9 +58,11 @@ def network():
 
 @pytest.fixture
 def tiny_default(monkeypatch):
-    """Have CircuitSizeScorer() train a tiny network: what is checked is not the training."""
+    """Have CircuitSizeScorer() train a tiny network and try few circuits: what is checked is neither."""
     tiny = ResNetNormRegressor(alpha=0.2, n_blocks=1, width=2, n_neurons=2, max_iter=2, random_state=0)
     monkeypatch.setattr(CircuitSizeScorer, "_regressor", lambda self: self.estimator or tiny)
+    for name, value in {"_STEPS": 2, "_TINY": 0, "_LESS": ()}.items():
+        monkeypatch.setattr(_compile, name, value)
 
 
 @parametrize_with_checks([CircuitSizeScorer(), CircuitSizeScorer(Ridge(), epsilon=0.01, target="prediction")])

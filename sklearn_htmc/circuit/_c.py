@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from sklearn_htmc.circuit._fixed_point import width
-from sklearn_htmc.circuit._graph import Graph, Node, Op, needed
+from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
+from sklearn_htmc.circuit._names import check_name
 
 _KEYWORDS = frozenset(
     re.findall(
@@ -39,8 +40,10 @@ def to_c(circuit: Graph, name: str = "model") -> str:
 
     Raises
     ------
+    TypeError
+        If circuit is none.
     ValueError
-        If the name is not a C identifier, or a port does not fit into ``int32_t``.
+        If the name is not a C identifier or a reserved word, or a port does not fit into ``int32_t``.
 
     Examples
     --------
@@ -58,8 +61,8 @@ def to_c(circuit: Graph, name: str = "model") -> str:
         y[0] = n1;
     }
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _KEYWORDS:
-        raise ValueError(f"name must be a C identifier, got {name!r}; take letters, digits and underscores.")
+    require_graph(circuit)
+    check_name(name, "C", r"[A-Za-z][A-Za-z0-9_]*", _KEYWORDS)
     for port, form in enumerate(circuit.input_formats):
         if form.width - form.signed > _PORT:
             raise ValueError(f"x{port} must fit into int32_t, got {form.width} bits; make its format coarser.")

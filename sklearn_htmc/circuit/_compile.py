@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from numbers import Real
@@ -14,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
-from sklearn_htmc.circuit._fixed_point import Floats
-from sklearn_htmc.circuit._graph import Graph, verify
+from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
+from sklearn_htmc.circuit._graph import Builder, Graph, fits, verify
 from sklearn_htmc.circuit._lower import lower
 from sklearn_htmc.circuit._lower._dispatch import Form
 from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
@@ -24,12 +25,20 @@ from sklearn_htmc.circuit._simulate import simulate
 
 _SMALL = 400  # nodes of a circuit for which less noise is tried, too
 _LESS = (0.7, 0.5, 0.25)
+_TINY = 100  # nodes of a network whose levels are on a ladder
+_LADDER = 4  # levels per power of two ...
+_WINDOW = (0.35, 2.0)  # ... around the one that the allowed error asks for
 _STEPS = 7  # circuits that are made and measured
 _CLOSE = 0.99  # of the allowed error: near enough to stop, less ...
 _PATIENCE = 0.02  # ... this for every circuit that was made
 _RESOLVED = 1.02  # bracket of the noise that is narrow enough
+_MOST_STEPS = 40  # circuits that are made where none is good
 _CONSTANT = 1e-12  # relative spread below which outputs count as constant
+_CONSTANT_BITS = (4, 8, 16, 30, 53)  # of a circuit that reads nothing
 _LEAST = 2.0**-30  # times the allowed error: noise at which to give up
+_FINEST = 2.0**-48  # times the largest output: the same, because doubles are no finer
+_LONG = 24  # bits of an input that say that the feature is far from zero or has outliers
+_NAMED = 5  # features in a text
 
 
 def compile_circuit(model: Any, X: Any, *, epsilon: float, y: Any = None, sample_weight: Any = None) -> Circuit:
@@ -46,7 +55,8 @@ def compile_circuit(model: Any, X: Any, *, epsilon: float, y: Any = None, sample
         Rows on which circuit and model are compared; training rows, as a rule.
     epsilon : float
         Largest root mean square difference between circuit and model on X, as a fraction of the standard deviation of
-        y. Positive.
+        y. Positive. Several outputs have it together: squared differences, each in units of the standard deviation of
+        its own output, are averaged over rows and outputs. One output may be above epsilon where others are below.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         Targets; only their standard deviation is used. None takes the predictions of the model. Where it is zero, the
         unit is 1.
@@ -63,8 +73,8 @@ def compile_circuit(model: Any, X: Any, *, epsilon: float, y: Any = None, sample
     TypeError
         If the model is of a type that is not supported; the text lists what is.
     ValueError
-        If epsilon is not positive, X does not fit the model or holds NaN, or no circuit reaches epsilon; the text
-        says the best error.
+        If epsilon is not a positive, finite number, X does not fit the model or holds NaN, or no circuit reaches
+        epsilon; the text says the best error and what can be done.
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
 
@@ -86,7 +96,8 @@ def compile_circuit(model: Any, X: Any, *, epsilon: float, y: Any = None, sample
     search = search_circuit(model, X, y, epsilon=epsilon, sample_weight=sample_weight)
     if search.circuit is None:
         raise ValueError(
-            f"no circuit within epsilon={epsilon:g} was found; the best error reached is {search.error:.3g}."
+            f"no circuit within epsilon={epsilon:g} was found; the best error reached is {search.error:.3g}; "
+            f"{_remedy(search.formats)}."
         )
     return search.circuit
 
@@ -101,10 +112,13 @@ class Search:
         The circuit with the fewest gates whose error is allowed; None if there is none.
     error : float
         Its error, or the least error reached.
+    formats : tuple of Format
+        Formats of the inputs of the last circuit that was made.
     """
 
     circuit: Circuit | None
     error: float
+    formats: tuple[Format, ...] = ()
 
 
 def search_circuit(
@@ -131,11 +145,23 @@ def search_circuit(
         return _smallest(form, sample, epsilon, reference)
 
 
+def _remedy(formats: tuple[Format, ...]) -> str:
+    """Return what can be done where no circuit reaches epsilon."""
+    long = [f"x{port}" for port, form in enumerate(formats) if form.width >= _LONG]
+    if not long:
+        return "take a larger epsilon"
+    named = ", ".join(long[:_NAMED]) + (f" and {len(long) - _NAMED} more" if len(long) > _NAMED else "")
+    return (
+        f"{named} use up the {INPUT_BITS} bits of an input: centre or rescale such features before the fit, or take a "
+        "larger epsilon"
+    )
+
+
 def _positive(value: Any, name: str) -> float:
     """Return a positive number or raise ValueError."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool)
     if not is_number or not 0 < float(value) < math.inf:
-        raise ValueError(f"{name} must be positive, got {value!r}.")
+        raise ValueError(f"{name} must be a positive, finite number, got {value!r}.")
     return float(value)
 
 
@@ -233,64 +259,164 @@ def _smallest(form: Form, sample: Sample, tolerance: float, reference: Floats) -
     base = sample.error(sample.values, reference)
     if base > tolerance:
         return Search(None, base)
+    tries = _Tries(sample, reference, tolerance)
+    if tries.error <= tolerance:
+        for bits in _CONSTANT_BITS:
+            tries.measure(_constant_graph(sample, tries.mean, bits))
+            if tries.best is not None:
+                return tries.search()
     make = quantiser(form, sample)
-    noise = max(_excess(tolerance, base), 2 * _LEAST * tolerance)
-    good, bad = 0.0, math.inf  # levels of noise that are known to do or not
-    best, least, step = None, math.inf, 0
+    start = max(_excess(tolerance, base), 2.0 * tries.least_noise)
+    n_tiny = _TINY if isinstance(form, SparseNetwork) else 0
+    good = _most_noise(make, tries, start, base, n_tiny)
+    if tries.n_nodes < _SMALL:
+        # Coarse rounding may go wrong and need repair: a little less noise is sometimes cheaper.
+        for noise in _ladder(start) if tries.n_nodes < n_tiny else [share * good for share in _LESS]:
+            tries.measure(make(noise))
+    return tries.search()
 
-    def tried(noise: float) -> float:
-        nonlocal best, least
-        graph = _made(make, noise, needed=best is None)
-        error = math.inf if graph is None else sample.error(simulate(graph, sample.X), reference)
-        least = min(least, error)
-        if graph is not None and error <= tolerance:
-            circuit = Circuit.of(graph, epsilon=tolerance, error=error)
-            best = circuit if best is None or circuit.n_gates < best.n_gates else best
+
+def _ladder(start: float) -> list[float]:
+    """Return levels around the first one, from a ladder that all allowed errors share.
+
+    On so few levels that the size jumps from one to the next, neighbouring errors find the same circuits.
+    """
+    first, last = (_LADDER * math.log2(share * start) for share in _WINDOW)
+    return [2.0 ** (rung / _LADDER) for rung in range(math.ceil(first), math.floor(last) + 1)]
+
+
+class _Tries:
+    """Measures circuits and keeps the smallest one whose error is allowed.
+
+    Parameters
+    ----------
+    sample, tolerance, reference
+        As in `_smallest`.
+
+    Attributes
+    ----------
+    best : Circuit or None
+        The smallest one.
+    mean : ndarray of shape (n_outputs,)
+        Of the reference.
+    error : float
+        The least error measured, at first that of the mean.
+    formats : tuple of Format
+        Formats of the inputs of the last circuit.
+    """
+
+    def __init__(self, sample: Sample, reference: Floats, tolerance: float) -> None:
+        self.sample, self.reference, self.tolerance = sample, reference, tolerance
+        self.best: Circuit | None = None
+        self.mean = np.where(np.ptp(reference, axis=0) > 0, sample.weights @ reference, reference[0])
+        self.error, self.formats = sample.error(self.mean, reference), tuple[Format, ...]()
+
+    def measure(self, graph: Graph) -> float | None:
+        """Return the error of a graph, None if its words are too long to be computed."""
+        if not fits(graph):
+            return None
+        error = self.sample.error(simulate(graph, self.sample.X), self.reference)
+        self.error, self.formats = min(error, self.error), graph.input_formats
+        if error <= self.tolerance:
+            circuit = Circuit.of(graph, epsilon=self.tolerance, error=error)
+            if self.best is None or circuit.n_gates < self.best.n_gates:
+                self.best = circuit
         return error
 
-    while noise > _LEAST * tolerance and (step < _STEPS or not good):
-        step += 1
-        error = tried(noise)
-        if error <= tolerance:
-            good = max(good, noise)
+    @property
+    def least_noise(self) -> float:
+        """Level below which there is nothing to be found."""
+        largest = np.max(np.abs(self.reference) / self.sample.scale, initial=1.0)
+        return float(max(_LEAST * self.tolerance, _FINEST * largest))
+
+    @property
+    def n_nodes(self) -> float:
+        """Nodes of the smallest circuit, infinite if there is none."""
+        return math.inf if self.best is None else len(self.best.nodes)
+
+    def search(self) -> Search:
+        """Return the result."""
+        if self.best is None:
+            return Search(None, self.error, self.formats)
+        verify(self.best)
+        return Search(self.best, self.best.error, self.formats)
+
+
+def _constant_graph(sample: Sample, mean: Floats, bits: int) -> Graph:
+    """Return the graph of the mean, with some significant bits."""
+    exponents = (np.frexp(mean)[1] - bits).tolist()
+    build = Builder([sample.unread(feature) for feature in range(sample.X.shape[1])])
+    codes = [round(math.ldexp(value, -place)) for value, place in zip(mean.tolist(), exponents, strict=True)]
+    return build.graph([build.constant(code) for code in codes], exponents)
+
+
+@dataclass
+class _Bracket:
+    """Levels of noise that are known to do or not.
+
+    Attributes
+    ----------
+    good, bad : float
+        The largest level with an error that is allowed, and the smallest with one that is not.
+    fine : float
+        The largest level with numbers that are too long.
+    """
+
+    good: float = 0.0
+    bad: float = math.inf
+    fine: float = 0.0
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing left to look for."""
+        least = max(self.good, self.fine)
+        return least > 0 and self.bad < least * _RESOLVED
+
+    def narrow(self, noise: float, *, allowed: bool) -> None:
+        """Take note of a level."""
+        if allowed:
+            self.good = max(self.good, noise)
         else:
-            bad = min(bad, noise)
-        # The longer it takes, the less is asked for: the last few percent of the error are worth a percent of gates.
-        close = _CLOSE - _PATIENCE * step
-        if close * tolerance < error <= tolerance or (good and bad < good * _RESOLVED):
+            self.bad = min(self.bad, noise)
+
+    def coarser(self, noise: float, step: int) -> float:
+        """Return the level after one with too long numbers."""
+        self.fine = max(self.fine, noise)
+        return math.sqrt(self.fine * self.bad) if self.bad < math.inf else noise * 1.1 ** (step * step)
+
+    def next_level(self, noise: float, ratio: float, step: int) -> float:
+        """Return the level at which the error should be the one allowed; ``ratio`` is that to it."""
+        guess = noise * min(4.0, max(0.1, 0.98 / max(ratio, 1e-3)))
+        if not self.good:
+            guess = min(guess, 0.95 ** (step * step) * noise)  # ever faster down where the error does not follow
+            return guess if guess > self.fine else math.sqrt(self.fine * self.bad)
+        if math.isinf(self.bad):
+            return max(guess, 1.1 * noise)
+        span = math.log(self.bad / self.good)
+        return min(max(guess, self.good * math.exp(0.2 * span)), self.good * math.exp(0.8 * span))
+
+
+def _most_noise(make: Quantiser, tries: _Tries, start: float, base: float, n_tiny: int) -> float:
+    """Look for the most noise that is allowed, from some level on; not closely for a circuit below ``n_tiny`` nodes."""
+    tolerance, bracket, noise = tries.tolerance, _Bracket(), start
+    for step in itertools.count(1):
+        error = tries.measure(make(noise))
+        if error is None:
+            noise = bracket.coarser(noise, step)
+        else:
+            bracket.narrow(noise, allowed=error <= tolerance)
+            # The longer it takes, the less is asked for: the last percents of the error are worth a percent of gates.
+            close = (_CLOSE - _PATIENCE * step) * tolerance < error <= tolerance
+            if close or (tries.n_nodes < n_tiny and noise >= _WINDOW[0] * start):
+                break
+            noise = bracket.next_level(noise, _excess(error, base) / start, step)
+        if bracket.closed or noise < tries.least_noise or step >= (_STEPS if bracket.good else _MOST_STEPS):
             break
-        noise = _next_level(noise, _excess(error, base) / max(_excess(tolerance, base), 1e-300), good, bad, step)
-    if best is None:
-        return Search(None, least)
-    if len(best.nodes) < _SMALL:
-        # Coarse rounding may go wrong and need repair: a little less noise is sometimes cheaper.
-        for share in _LESS:
-            tried(share * good)
-    verify(best)
-    return Search(best, best.error)
-
-
-def _made(make: Quantiser, noise: float, *, needed: bool) -> Graph | None:
-    """Return a graph, or None if an input needs too many bits and a circuit is at hand already."""
-    try:
-        return make(noise)
-    except ValueError:
-        if needed:
-            raise
-        return None
+    return bracket.good
 
 
 def _excess(error: float, base: float) -> float:
     """Return the part of an error that rounding adds to what the model leaves."""
-    return math.sqrt(max(error**2 - base**2, 0.0))
-
-
-def _next_level(noise: float, ratio: float, good: float, bad: float, step: int) -> float:
-    """Return the level at which the error should be the one allowed, inside the bracket; ``ratio`` is that to it."""
-    guess = noise * min(4.0, max(0.1, 0.98 / max(ratio, 1e-3)))
-    if not good:
-        return min(guess, 0.95 ** (step * step) * noise)  # ever faster down where the error does not follow
-    if math.isinf(bad):
-        return max(guess, 1.1 * noise)
-    span = math.log(bad / good)
-    return min(max(guess, good * math.exp(0.2 * span)), good * math.exp(0.8 * span))
+    if not base:
+        return error
+    return math.sqrt(max(error - base, 0.0)) * math.sqrt(error + base)  # their product could overflow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_INPUT_BITS = 31  # codes of ports stay within int32_t
+INPUT_BITS = 31  # codes of ports stay within int32_t
 
 
 def width(low: int, high: int) -> int:
@@ -60,17 +61,12 @@ class Format:
     def covering(cls, smallest: float, largest: float, exponent: int) -> Format:
         """Return the format of the codes that the values between two numbers are rounded to.
 
-        Raises
-        ------
-        ValueError
-            If a code would not fit into 32 bits.
+        Where a code would not fit into 31 bits, the exponent is the least one with which it does.
         """
-        low, high = (round(float(np.ldexp(value, -exponent))) for value in (smallest, largest))
-        if width(low, high) > _INPUT_BITS:
-            raise ValueError(
-                f"an input between {smallest:g} and {largest:g} in steps of {2.0**exponent:g} needs "
-                f"{width(low, high)} bits, and {_INPUT_BITS} are allowed; centre or rescale the feature."
-            )
+        exponent = max(exponent, math.frexp(max(abs(smallest), abs(largest)))[1] - INPUT_BITS)
+        low, high = (round(math.ldexp(value, -exponent)) for value in (smallest, largest))
+        if width(low, high) > INPUT_BITS:
+            return cls.covering(smallest, largest, exponent + 1)
         return cls(low, high, exponent)
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
-from sklearn_htmc.circuit._graph import Graph, Node, Op, needed
+from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
 
 Wires = list[int]
 
@@ -217,6 +217,8 @@ def count_gates(circuit: Graph) -> int:
 
     Raises
     ------
+    TypeError
+        If circuit is none.
     ValueError
         If there are more than 30 million gates.
 
@@ -227,6 +229,7 @@ def count_gates(circuit: Graph) -> int:
     >>> count_gates(build.graph([build.add(build.input(0), build.input(1))], [0]))  # a half adder and seven full ones
     37
     """
+    require_graph(circuit)
     return len(Netlist.of(circuit).live())
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sklearn_htmc.circuit._fixed_point import Format, width
 
@@ -221,6 +221,7 @@ class Builder:
     def floor(self, a: int, s: int) -> int:
         """Make ``floor(a / 2^s)``."""
         x = self.nodes[a]
+        s = min(s, max(x.width, MAX_BITS))  # nothing is left to shift out
         if s == 0:
             return a
         if x.op is Op.FLOOR:
@@ -314,6 +315,15 @@ def needed(graph: Graph) -> list[tuple[int, Node]]:
     return found[::-1]
 
 
+def require_graph(circuit: Any) -> None:
+    """Raise TypeError unless the argument is a graph, as circuits are."""
+    if not isinstance(circuit, Graph):
+        raise TypeError(
+            f"circuit must be what compile_circuit returns, got a {type(circuit).__name__}; for a fitted model call "
+            "compile_circuit(model, X, epsilon=...) first."
+        )
+
+
 # --- verification ---------------------------------------------------------------------------------
 
 # Numbers of arguments (None: any from two on) and of constants.
@@ -339,11 +349,14 @@ def verify(graph: Graph) -> None:
 
     Raises
     ------
+    TypeError
+        If the argument is no graph.
     ValueError
         For an argument that does not come before its use, wrong numbers of arguments or constants, words where bits
         are needed, negative shifts, bounds that do not follow, words, shifted words or constants above 62 bits, or
         outputs whose format is not that of their node.
     """
+    require_graph(graph)
     for number, node in enumerate(graph.nodes):
         if problem := _problem(graph, number, node):
             raise ValueError(f"n{number} = {node.op.value} {problem}.")
@@ -356,6 +369,11 @@ def verify(graph: Graph) -> None:
             raise ValueError(f"the format of y{port} does not have the bounds of n{number}.")
 
 
+def fits(graph: Graph) -> bool:
+    """Return whether the words of a graph from a builder are short enough; if not, its numbers are too fine."""
+    return not any(node.width > MAX_BITS or _problem_of_length(graph, node) for node in graph.nodes)
+
+
 def _problem(graph: Graph, number: int, node: Node) -> str | None:
     """Return what is wrong with a node, None if nothing is."""
     if any(not 0 <= arg < number for arg in node.args):
@@ -366,7 +384,7 @@ def _problem(graph: Graph, number: int, node: Node) -> str | None:
     args = [graph.nodes[arg] for arg in node.args]
     if node.op in _OF_BITS and any(arg.low < 0 or arg.high > 1 for arg in args):
         return "needs bits"
-    if problem := _problem_of_data(graph, node):
+    if problem := _problem_of_data(graph, node) or _problem_of_length(graph, node):
         return problem
     bounds = BOUNDS[node.op](args, node.data, graph.input_formats)
     if bounds != (node.low, node.high):
@@ -375,6 +393,15 @@ def _problem(graph: Graph, number: int, node: Node) -> str | None:
 
 
 def _problem_of_data(graph: Graph, node: Node) -> str | None:
+    if node.op is Op.CLAMP and node.data[0] > node.data[1]:
+        return "has limits in the wrong order"
+    if node.op is Op.INPUT and not 0 <= node.data[0] < len(graph.input_formats):
+        return f"reads port {node.data[0]}, which does not exist"
+    return None
+
+
+def _problem_of_length(graph: Graph, node: Node) -> str | None:
+    """Return what is too long beside the result of a node, None if nothing is."""
     if node.op in (Op.ADD, Op.SUBTRACT, Op.FLOOR) and not 0 <= min(node.data) <= max(node.data) <= MAX_BITS:
         return f"has shifts outside 0 .. {MAX_BITS}"
     if node.op in (Op.ADD, Op.SUBTRACT):
@@ -383,8 +410,4 @@ def _problem_of_data(graph: Graph, node: Node) -> str | None:
             return f"shifts an argument to {longest} bits, and words have at most {MAX_BITS}"
     if node.op in (Op.CLAMP, Op.AT_MOST) and width(min(node.data), max(node.data)) > MAX_BITS:
         return f"has constants of more than {MAX_BITS} bits"
-    if node.op is Op.CLAMP and node.data[0] > node.data[1]:
-        return "has limits in the wrong order"
-    if node.op is Op.INPUT and not 0 <= node.data[0] < len(graph.input_formats):
-        return f"reads port {node.data[0]}, which does not exist"
     return None

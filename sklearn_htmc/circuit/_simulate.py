@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from sklearn_htmc.circuit._fixed_point import Floats, Integers
-from sklearn_htmc.circuit._graph import Graph, Op
+from sklearn_htmc.circuit._graph import Graph, Op, require_graph
 
 _ROWS = 4096  # of one pass; their words stay in the cache of one core
 
@@ -58,7 +59,7 @@ def simulate(circuit: Graph, X: Any) -> Floats:
     ----------
     circuit : Circuit
         What `compile_circuit` returned.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Raw features; no NaN.
 
     Returns
@@ -68,6 +69,8 @@ def simulate(circuit: Graph, X: Any) -> Floats:
 
     Raises
     ------
+    TypeError
+        If circuit is none.
     ValueError
         If X has another number of features or holds NaN.
 
@@ -82,7 +85,8 @@ def simulate(circuit: Graph, X: Any) -> Floats:
     >>> bool(np.abs(simulate(circuit, X)[:, 0] - model.predict(X)).max() < 0.05)
     True
     """
-    X = np.asarray(X)
+    require_graph(circuit)
+    X = X.toarray() if issparse(X) else np.asarray(X)
     n_ports = len(circuit.input_formats)
     if X.ndim != 2 or X.shape[1] != n_ports:
         raise ValueError(f"X must have shape (n_samples, {n_ports}), got {X.shape}; give the features seen in fit.")

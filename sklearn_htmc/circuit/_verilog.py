@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist, greater_serially, ways_to_compare
-from sklearn_htmc.circuit._graph import Graph, Node, Op, needed
+from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
+from sklearn_htmc.circuit._names import check_name
 
 _KEYWORDS = frozenset(
     re.findall(
@@ -48,8 +49,10 @@ def to_verilog(circuit: Graph, name: str = "model", *, adders: str = "ripple") -
 
     Raises
     ------
+    TypeError
+        If circuit is none.
     ValueError
-        If the name is not a Verilog identifier, or adders is not one of the two.
+        If the name is not a Verilog identifier or a reserved word, or adders is not one of the two.
 
     Examples
     --------
@@ -65,8 +68,8 @@ def to_verilog(circuit: Graph, name: str = "model", *, adders: str = "ripple") -
         assign y0 = n1;
     endmodule
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _KEYWORDS:
-        raise ValueError(f"name must be a Verilog identifier, got {name!r}; take letters, digits and underscores.")
+    require_graph(circuit)
+    check_name(name, "Verilog", r"[A-Za-z_][A-Za-z0-9_]*", _KEYWORDS)
     if adders not in _ADDERS:
         raise ValueError(f"adders must be one of {', '.join(_ADDERS)}, got {adders!r}.")
     ports = [("input", f"x{port}", form) for port, form in enumerate(circuit.input_formats)]

@@ -149,9 +149,15 @@ void few(const int32_t *x, int64_t *y)
     )
 
 
-@pytest.mark.parametrize("name", ["", "2x", "a b", "_a", "int", "main", "x;", "é", "a\n"])
+@pytest.mark.parametrize("name", ["", "2x", "a b", "_a", "x;", "é", "a\n", None, 3])
 def test_illegal_names_are_refused(name):
     with pytest.raises(ValueError, match=f"^name must be a C identifier, got {re.escape(repr(name))}; take letters"):
+        to_c(network(4), name)
+
+
+@pytest.mark.parametrize("name", ["int", "main"])
+def test_reserved_names_are_refused(name):
+    with pytest.raises(ValueError, match=f"^name must not be a reserved word of C, got '{name}'; take e.g. '{name}_0'"):
         to_c(network(4), name)
 
 

@@ -16,6 +16,7 @@ from sklearn_htmc.circuit import _gates as in_gates
 from sklearn_htmc.circuit import _graph as in_graph
 from sklearn_htmc.circuit import _simulate as in_numpy
 from sklearn_htmc.circuit import _verilog as in_verilog
+from sklearn_htmc.circuit._fixed_point import width
 from sklearn_htmc.circuit._simulate import simulate_codes
 
 # --- tables keyed by operation --------------------------------------------------------------------
@@ -106,8 +107,16 @@ def test_a_word_is_the_shortest_that_holds_the_range(form):
 
 def test_a_format_covers_the_codes_that_values_are_rounded_to():
     assert Format.covering(-1.3, 2.7, -1) == Format(-3, 5, -1)
-    with pytest.raises(ValueError, match=r"needs 45 bits, and 31 are allowed; centre or rescale"):
-        Format.covering(0.0, 1e6, -25)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1e6), (-1e6, 3.0), (1e300, 1e300), (-(2.0**31), 0.0), (2.0**31 - 0.1, 2.0**31 - 0.1)]
+)
+def test_a_format_is_as_fine_as_31_bits_allow(low, high):
+    form = Format.covering(low, high, -1060)
+    assert form.width == 31
+    finer = [round(value / 2.0 ** (form.exponent - 1)) for value in (low, high)]
+    assert width(*finer) == 32
 
 
 # --- building -------------------------------------------------------------------------------------

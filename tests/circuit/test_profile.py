@@ -89,7 +89,10 @@ def test_a_profile_can_be_pickled():
 
 @pytest.mark.parametrize(
     ("epsilons", "message"),
-    [([], "epsilons must hold at least one number"), ([0.1, -0.1], r"epsilon must be positive, got -0\.1")],
+    [
+        ([], "epsilons must hold at least one number"),
+        ([0.1, -0.1], r"epsilon must be a positive, finite number, got -0\.1"),
+    ],
 )
 def test_bad_epsilons_are_refused(epsilons, message):
     with pytest.raises(ValueError, match=message):

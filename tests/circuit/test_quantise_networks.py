@@ -11,6 +11,7 @@ from scipy.sparse import csr_array, random_array
 from sklearn_htmc._network import Block, SparseNetwork
 from sklearn_htmc.circuit import Op, compile_circuit, count_gates, simulate
 from sklearn_htmc.circuit import _compile as compiling
+from sklearn_htmc.circuit._graph import fits
 from sklearn_htmc.circuit._quantise import networks as quantise
 from sklearn_htmc.circuit._quantise import sums
 from sklearn_htmc.circuit._quantise.digits import rounded
@@ -71,6 +72,17 @@ def network(request, rng):
         "residual": residual_network,
         "two outputs": lambda rng: residual_network(rng, n_outputs=2),
         "perceptron": perceptron,
+    }
+    return makers[request.param](rng)
+
+
+@pytest.fixture(params=["residual", "two outputs", "perceptron"])
+def small(request, rng):
+    """Networks whose circuits take no time."""
+    makers = {
+        "residual": lambda rng: residual_network(rng, width=3, neurons=(3, 3)),
+        "two outputs": lambda rng: residual_network(rng, n_outputs=2, width=3, neurons=(2, 3)),
+        "perceptron": lambda rng: perceptron(rng, hidden=(4, 3)),
     }
     return makers[request.param](rng)
 
@@ -200,34 +212,34 @@ def test_a_correction_lowers_the_error(network, rng):
     assert quantise._error(corrected.units, sample) < 0.3 * quantise._error(moved.units, sample)
 
 
-@pytest.mark.parametrize("epsilon", [0.2, 0.05, 0.01, 0.001, 1e-5])
-def test_the_measured_error_is_within_epsilon(network, rng, epsilon):
-    X = rng.uniform(-2.0, 2.0, size=(150, network.n_features))
-    circuit = compile_circuit(network, X, epsilon=epsilon)
-    values = network(X)
+@pytest.mark.parametrize("epsilon", [0.2, 0.05, 0.001, 1e-5])
+def test_the_measured_error_is_within_epsilon(small, rng, epsilon):
+    X = rng.uniform(-2.0, 2.0, size=(100, small.n_features))
+    circuit = compile_circuit(small, X, epsilon=epsilon)
+    values = small(X)
     error = np.sqrt(np.mean(np.square((simulate(circuit, X) - values) / values.std(axis=0))))
     assert circuit.error == pytest.approx(error, rel=1e-9)
     assert error <= epsilon
 
 
-def test_smaller_epsilon_needs_more_gates(network, rng):
-    X = rng.uniform(-2.0, 2.0, size=(150, network.n_features))
-    gates = [compile_circuit(network, X, epsilon=epsilon).n_gates for epsilon in (0.2, 0.05, 0.01, 0.001)]
+def test_smaller_epsilon_needs_more_gates(small, rng):
+    X = rng.uniform(-2.0, 2.0, size=(100, small.n_features))
+    gates = [compile_circuit(small, X, epsilon=epsilon).n_gates for epsilon in (0.2, 0.05, 0.01, 0.001)]
     assert gates == sorted(gates)
     assert gates[0] < 0.6 * gates[-1]
 
 
-def test_circuits_do_not_depend_on_the_order_of_rows(network, rng):
-    X = rng.uniform(-2.0, 2.0, size=(120, network.n_features))
+def test_circuits_do_not_depend_on_the_order_of_rows(small, rng):
+    X = rng.uniform(-2.0, 2.0, size=(120, small.n_features))
     weights = rng.integers(0, 3, size=120)
     order = rng.permutation(120)
-    first = compile_circuit(network, X, epsilon=0.02, sample_weight=weights)
-    second = compile_circuit(network, X[order], epsilon=0.02, sample_weight=weights[order])
+    first = compile_circuit(small, X, epsilon=0.02, sample_weight=weights)
+    second = compile_circuit(small, X[order], epsilon=0.02, sample_weight=weights[order])
     assert first.text() == second.text()
 
 
 def test_a_neuron_that_is_off_on_all_rows_stays_off(rng):
-    network = residual_network(rng)
+    network = residual_network(rng, width=4, neurons=(4,))
     first, block, *rest = network.blocks
     bias = block.bias.copy()
     bias[0] = -100.0
@@ -250,19 +262,32 @@ def test_a_feature_far_from_zero_is_counted_from_its_low_end(rng, monkeypatch):
     assert counted.error <= 0.01
 
 
-def test_a_finer_try_that_needs_too_many_bits_does_not_lose_the_circuit_at_hand(rng, monkeypatch):
+def test_tries_with_too_long_words_do_not_lose_the_circuit_at_hand(rng, monkeypatch):
     network = SparseNetwork(
         (Block.affine(csr_array([[3.0, -0.7]]), np.ones(1)),), np.array([[0, 0], [1, 1]]), clip=True
     )
     X = rng.random((60, 2))
-    monkeypatch.setattr(compiling, "_LESS", (1e-9,))
+    long = []
+    monkeypatch.setattr(compiling, "_ladder", lambda _: [2.0**-60, 1e-30])
+    monkeypatch.setattr(compiling, "fits", lambda graph: fits(graph) or long.append(graph))
     assert compile_circuit(network, X, epsilon=0.01).error <= 0.01
-    with pytest.raises(ValueError, match="bits, and 31 are allowed"):  # so the finer try did fail
-        compile_circuit(network, X, epsilon=1e-11)
+    assert len(long) == 2
+
+
+def test_where_words_are_too_long_coarser_ones_are_tried(rng, monkeypatch):
+    """Only circuits with short words are allowed, as if a finer one did not fit."""
+    network = residual_network(rng, width=3, neurons=(3,))
+    X = rng.uniform(-2.0, 2.0, size=(100, 4))
+    longest = max(node.width for node in compile_circuit(network, X, epsilon=0.2).nodes)
+    monkeypatch.setattr(compiling, "fits", lambda graph: max(node.width for node in graph.nodes) <= longest)
+    monkeypatch.setattr(compiling, "_excess", lambda error, _: 1e-3 * error)  # starts with too little noise
+    circuit = compile_circuit(network, X, epsilon=0.2)
+    assert circuit.error <= 0.2
+    assert max(node.width for node in circuit.nodes) <= longest
 
 
 def test_large_networks_compensate_row_by_row(rng, monkeypatch):
-    network = perceptron(rng, hidden=(12, 12))
+    network = perceptron(rng, hidden=(9, 9))
     monkeypatch.setattr(quantise, "_FULL", 20)
     monkeypatch.setattr(quantise, "_OF_ROW", 5)
     X = rng.uniform(-2.0, 2.0, size=(150, 3))
@@ -272,7 +297,7 @@ def test_large_networks_compensate_row_by_row(rng, monkeypatch):
 
 
 def test_many_rows_are_thinned_but_all_are_measured(rng, monkeypatch):
-    network = residual_network(rng)
+    network = residual_network(rng, width=3, neurons=(4,))
     monkeypatch.setattr(quantise, "_ROWS", 50)
     X = rng.uniform(-2.0, 2.0, size=(400, 4))
     circuit = compile_circuit(network, X, epsilon=0.05)

@@ -324,7 +324,7 @@ def test_too_many_nodes_are_refused():
     blank = np.zeros(nodes, dtype=np.intp)
     tree = Tree(blank - 1, np.zeros(nodes), blank, blank, np.zeros((nodes, 1)))
     with pytest.raises(ValueError, match=r"the trees have 1,200,003 nodes together, .* at most 1,000,000; fit fewer"):
-        compile_circuit(TreeEnsemble((tree,) * 3, np.zeros(1), 1), [[0.0], [1.0]], epsilon=0.1)
+        Forest.of(TreeEnsemble((tree,) * 3, np.zeros(1), 1))
 
 
 # --- graphs of integer trees ----------------------------------------------------------------------

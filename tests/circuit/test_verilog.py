@@ -76,9 +76,15 @@ def test_operators_are_for_tools_that_have_carry_chains():
     assert "n3_c" not in text
 
 
-@pytest.mark.parametrize("name", ["", "2x", "a b", "a-b", "module", "wire", "x;", "é", "a\n", "$a"])
+@pytest.mark.parametrize("name", ["", "2x", "a b", "a-b", "x;", "é", "a\n", "$a", None, 3])
 def test_illegal_names_are_refused(name):
     with pytest.raises(ValueError, match=f"^name must be a Verilog identifier, got {re.escape(repr(name))}; take"):
+        to_verilog(small(), name)
+
+
+@pytest.mark.parametrize("name", ["module", "wire"])
+def test_reserved_names_are_refused(name):
+    with pytest.raises(ValueError, match=f"^name must not be a reserved word of Verilog, got '{name}'; take e.g."):
         to_verilog(small(), name)
 
 

@@ -45,6 +45,8 @@ _EFFORT = 3e10  # bounds linearisations times the cube of the number of weights
 _MOST_STEPS = 5  # of them after one part
 _DAMPINGS = (0.0, 1e-3, 1e-1)  # of corrections, relative to the diagonal
 _TRIES = 5  # prices that are tried
+_FEW = 250  # weights for which a good guess of the price saves no time
+_LOG_PRICE = -12.0  # binary logarithm of the first price of a gate, relative to the squared noise
 _SETTLED = 0.1  # binary logarithm of a squared error that is near enough
 
 Edge = tuple[int, int]  # row and term
@@ -264,7 +266,7 @@ class NetworkQuantiser:
     order: list[Edge]
     blocks: list[Block]
     widths: list[Floats]
-    log_price: float = -12.0
+    log_price: float = _LOG_PRICE
 
     @classmethod
     def of(cls, form: SparseNetwork, sample: Sample) -> NetworkQuantiser:
@@ -348,6 +350,8 @@ class NetworkQuantiser:
             total = sum(self.start.rounded(block, len(block.edges), adders)[1] for block in self.blocks)
             return math.log2(max(total, 1e-300)) - aim
 
+        if len(self.order) < _FEW:  # equal levels give equal circuits, whatever came before
+            self.log_price = _LOG_PRICE
         for _ in range(_TRIES):
             above = excess(self.log_price)
             if abs(above) < _SETTLED:
@@ -405,14 +409,18 @@ def _exponents(units: Units, sensitivity: Floats, step: float) -> list[float]:
 
 
 def _input_format(sample: Sample, feature: int, allowed: float) -> Format:
-    """Return the coarsest format of a feature whose root mean square rounding error is no more than allowed."""
+    """Return the coarsest format of a feature whose root mean square rounding error is no more than allowed.
+
+    Where that takes too many bits, return the finest format that there is.
+    """
+    if math.isinf(allowed):
+        return sample.unread(feature)
     low, high = sample.input_range[:, feature]
     values = np.clip(sample.X[:, feature], low, high)
     exponent = math.ceil(math.log2(max(high - low, abs(high), abs(low), 1e-300))) + 1
-    if math.isinf(allowed):
-        return Format.covering(low, high, exponent)
     while True:
-        rounded = np.ldexp(np.rint(np.ldexp(values, -exponent)), exponent)
-        if math.sqrt(sample.weights @ np.square(rounded - values)) <= allowed:
-            return Format.covering(low, high, exponent)
+        form = Format.covering(low, high, exponent)
+        rounded = np.ldexp(np.rint(np.ldexp(values, -form.exponent)), form.exponent)
+        if form.exponent > exponent or math.sqrt(sample.weights @ np.square(rounded - values)) <= allowed:
+            return form
         exponent -= 1

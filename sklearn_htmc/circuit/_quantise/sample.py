@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from sklearn_htmc.circuit._fixed_point import Floats
+from sklearn_htmc.circuit._fixed_point import Floats, Format
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,11 @@ class Sample:
     values: Floats
     scale: Floats
     input_range: Floats
+
+    def unread(self, feature: int) -> Format:
+        """Return the format of a feature that a circuit does not read: its word has few bits."""
+        low, high = self.input_range[:, feature]
+        return Format.covering(low, high, math.frexp(max(abs(low), abs(high)))[1])
 
     def error(self, predicted: Floats, reference: Floats | None = None) -> float:
         """Return the weighted root mean square difference from the model, or a reference, in units of the scale."""

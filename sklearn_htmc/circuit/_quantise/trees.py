@@ -20,7 +20,6 @@ from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
 
 Bits = NDArray[np.bool_]
-Level = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]  # splits, and their children on either side
 
 _MAX_NODES = 1_000_000  # of all trees; a few GB
 _PAIRS = 2**25  # of rows and trees whose leaf is kept
@@ -174,15 +173,51 @@ class Forest:
         return at.reshape(n_rows, n_trees)
 
     @cached_property
-    def levels(self) -> list[list[Level]]:
-        """Splits of every tree, level by level, and their children, counted from the root."""
-        return [list(self._levels(root)) for root in self.start[:-1]]
+    def paths(self) -> Paths:
+        """The leaves of all trees, and the way up from each."""
+        parent = np.full(len(self.cut), -1)
+        split = np.flatnonzero(self.cut >= 0)
+        parent[self.left[split]] = parent[self.right[split]] = split
+        leaf = np.flatnonzero(self.cut < 0)
+        length, at, open_ = np.zeros(len(leaf), dtype=np.intp), leaf, np.arange(len(leaf))
+        while len(open_):
+            length[open_] += 1
+            at = parent[at]
+            open_, at = open_[at >= 0], at[at >= 0]
+        start = np.append(0, np.cumsum(length))
+        node, at = np.empty(start[-1], dtype=np.intp), leaf
+        for height, open_ in _heights(length):
+            node[start[open_] + height] = at[open_]
+            at = parent[at]
+        return Paths(leaf, start, node, np.searchsorted(leaf, self.start))
 
-    def _levels(self, root: int) -> Iterator[Level]:
-        at = np.array([root])
-        while len(at := at[self.cut[at] >= 0]):
-            yield at - root, self.left[at] - root, self.right[at] - root
-            at = np.concatenate([self.left[at], self.right[at]])
+
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """The leaves of all trees and their ways to the roots, one behind the other.
+
+    Attributes
+    ----------
+    leaf : ndarray of shape (n_leaves,)
+        The leaves, tree by tree.
+    start : ndarray of shape (n_leaves + 1,)
+        Where the way of every leaf starts.
+    node : ndarray
+        Nodes of the ways, each from the leaf to the root.
+    of_tree : ndarray of shape (n_trees + 1,)
+        First leaf of every tree.
+    """
+
+    leaf: NDArray[np.intp]
+    start: NDArray[np.intp]
+    node: NDArray[np.intp]
+    of_tree: NDArray[np.intp]
+
+
+def _heights(length: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield every place on ways of some lengths, and the ways that go that far."""
+    for height in range(length.max(initial=0)):
+        yield height, np.flatnonzero(length > height)
 
 
 # --- inputs ---------------------------------------------------------------------------------------
@@ -258,15 +293,11 @@ class Ports:
                 break
             at[feature] = number
         codes = np.zeros(len(self.forest.threshold), dtype=np.int64)
-        formats = [self._unread(feature) for feature in range(self.forest.n_features)]
+        formats = [self.sample.unread(feature) for feature in range(self.forest.n_features)]
         for feature, place in at.items():
             formats[feature] = ladders[feature][place].form
             codes[self.cuts[feature]] = ladders[feature][place].codes
         return formats, codes
-
-    def _unread(self, feature: int) -> Format:
-        low, high = self.sample.input_range[:, feature]
-        return Format.covering(low, high, math.frexp(max(abs(low), abs(high)))[1])
 
     def _ladder(self, feature: int, enough: float) -> list[Choice]:
         """Return the formats of a feature from coarse to fine, up to one whose error is small enough."""
@@ -274,11 +305,8 @@ class Ports:
         low, high = self.sample.input_range[:, feature]
         coarsest = math.frexp(high - low)[1] if high > low else math.frexp(low)[1]
         while len(ladder) < _EXPONENTS and (not ladder or ladder[-1].error > enough):
-            try:
-                form = Format.covering(low, high, coarsest - len(ladder))
-            except ValueError:
-                if not ladder:
-                    raise
+            form = Format.covering(low, high, coarsest - len(ladder))
+            if ladder and form == ladder[-1].form:  # there is no finer one
                 break
             codes = self._codes(feature, form)
             gates = 2 * (len(np.unique(codes)) + form.width)
@@ -374,39 +402,77 @@ def rounded_leaves(
     ndarray of shape (n_nodes, n_outputs)
         Values of the leaves in units.
     """
-    prior = _PRIOR / len(weights)
+    averages = Averages(forest, leaves, weights)
     offset = np.rint(forest.offset / unit)
     values = np.zeros(forest.value.shape)
     error = np.tile(offset * unit - forest.offset, (len(weights), 1))
     for number in range(_PASSES):
-        for tree, (start, stop) in enumerate(itertools.pairwise(forest.start)):
+        for tree, (first, last) in enumerate(itertools.pairwise(forest.paths.of_tree)):
             leaf, truth = leaves[:, tree], forest.value[exact[:, tree]]
             if number:
                 error += truth - values[leaf]
-            own = forest.value[start:stop]
-            missing = weights[:, None] * (truth - forest.value[leaf] - error)
-            repair = _averages(forest.levels[tree], leaf - start, weights, missing, len(own), prior)
-            values[start:stop] = np.rint((own + repair) / steps[tree]) * steps[tree]
+            own = forest.paths.leaf[first:last]
+            repair = averages.of(tree, leaf, weights[:, None] * (truth - forest.value[leaf] - error))
+            values[own] = np.rint((forest.value[own] + repair) / steps[tree]) * steps[tree]
             error += values[leaf] - truth
     return offset.astype(np.int64), np.rint(values / unit).astype(np.int64)
 
 
-def _averages(
-    levels: list[Level], leaf: NDArray[np.intp], weights: Floats, amounts: Floats, n_nodes: int, prior: float
-) -> Floats:
-    """Return amounts per weight in every node of a tree, drawn towards those of the parents."""
-    weight = np.bincount(leaf, weights, n_nodes)[:, None]
-    amount = np.stack([np.bincount(leaf, column, n_nodes) for column in amounts.T], axis=1)
-    for split, left, right in reversed(levels):
-        weight[split] = weight[left] + weight[right]
-        amount[split] = amount[left] + amount[right]
-    average: Floats = amount.astype(np.float64)
-    average[0] /= weight[0] + prior
-    for split, left, right in levels:
-        known = prior * average[split]
-        average[left] = (amount[left] + known) / (weight[left] + prior)
-        average[right] = (amount[right] + known) / (weight[right] + prior)
-    return average
+class Averages:
+    """Averages of amounts over the rows in the leaves, drawn towards those in the nodes above.
+
+    With the weight w of the rows of a node and the prior weight p, the average of a node is (amount + p * average of
+    the parent) / (w + p). In a leaf that is a sum over its way to the root, of the amounts of the nodes times factors
+    that only depend on the weights.
+
+    Parameters
+    ----------
+    forest : Forest
+        The trees.
+    leaves : ndarray of shape (n_samples, n_trees)
+        Leaves that the rows reach.
+    weights : ndarray of shape (n_samples,)
+        Weights of the rows, sum one.
+    """
+
+    def __init__(self, forest: Forest, leaves: NDArray[np.int32], weights: Floats) -> None:
+        self.paths, self.roots = forest.paths, forest.start
+        start, node = self.paths.start, self.paths.node
+        length, prior = np.diff(start), _PRIOR / len(weights)
+        reached = np.zeros(len(forest.cut))
+        for tree, (first, last) in enumerate(itertools.pairwise(forest.start)):
+            reached[first:last] = np.bincount(leaves[:, tree] - first, weights, last - first)
+        weight = np.bincount(node, np.repeat(reached[self.paths.leaf], length), len(reached)) + prior
+        self._factor = np.empty(len(node))
+        known = np.ones(len(length))  # share of the average that comes from above
+        for height, open_ in _heights(length):
+            place = start[open_] + height
+            self._factor[place] = known[open_] / weight[node[place]]
+            known[open_] *= prior / weight[node[place]]
+
+    def of(self, tree: int, leaf: NDArray[np.int32], amounts: Floats) -> Floats:
+        """Return the averages in the leaves of a tree.
+
+        Parameters
+        ----------
+        tree : int
+            Number of the tree.
+        leaf : ndarray of shape (n_samples,)
+            Leaves that the rows reach.
+        amounts : ndarray of shape (n_samples, n_outputs)
+            Weights times what is averaged.
+        """
+        root, stop = self.roots[tree : tree + 2]
+        first, last = self.paths.of_tree[tree : tree + 2]
+        start = self.paths.start[first : last + 1]
+        node, factor = (flat[start[0] : start[-1]] for flat in (self.paths.node, self._factor))
+        own, place = self.paths.leaf[first:last] - root, node - root
+        averages = []
+        for column in amounts.T:
+            in_leaves = np.bincount(leaf - root, column, stop - root)[own]
+            in_nodes = np.bincount(place, np.repeat(in_leaves, np.diff(start)), stop - root)
+            averages.append(np.add.reduceat(factor * in_nodes[place], start[:-1] - start[0]))
+        return np.stack(averages, axis=1)
 
 
 # --- the graph ------------------------------------------------------------------------------------
