@@ -9,6 +9,8 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3
 # What a candidate must be able to do: run, be new enough, and make an environment with pip.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
+# The tests run in two processes, one thread each; neighbours stay together, for the sake of shared fixtures.
+TEST_FLAGS ?= -n 2 --dist worksteal
 QUALITY_FLAGS ?=
 SPEED_FLAGS ?=
 
@@ -23,7 +25,7 @@ demo: $(VENV)/.ready ## Fit real data over a grid of alphas beside two familiar 
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready ## Run every test and doctest.
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS)
 
 lint: $(VENV)/.ready ## Check style and spelling; changes nothing.
 	$(BIN)/ruff check .

@@ -3,7 +3,8 @@
 Every model is compiled at several values of epsilon with ``sklearn_htmc.circuit.compile_circuit`` on at most 2,000
 training rows, and the finished integer circuit predicts the test rows. What a family offers at a number of gates is
 the best of its circuits up to there. Ours are the networks on the ``path_`` of ``ResNetNormRegressor(max_edges=20)``
-and those of the default fit; splines: ``DeepSplineRegressor`` with budgets of neurons; trees: LightGBM and XGBoost with few small to many large trees, and a random forest.
+and those of the default fit; splines: ``DeepSplineRegressor`` with budgets of neurons; trees: LightGBM and XGBoost with
+few small to many large trees, and a random forest.
 
 Every model is written to the cache at once, so a run that was interrupted goes on where it stopped. ``--data`` is the
 folder that ``quality.py`` describes.
@@ -22,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import MODELS, lasso, ours, scaled_mlp
+from peers import MODELS, lasso, ours, scaled_mlp, splines
 from quality import SETS, markdown_table, names_among, split_numbers, train_and_test
 from sklearn.ensemble import RandomForestRegressor
 
-from sklearn_htmc import DeepSplineRegressor
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit import compile_circuit, lower, simulate
 
@@ -44,15 +44,9 @@ STYLES = {"ours": "o-", "splines": "P-", "LightGBM": "^--", "XGBoost": "v--", "M
 def models(family: str, X: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any]]:
     """Yield names and fitted models of one family."""
     if family == "ours":
-        fitted = ours(max_edges=EDGES[0]).fit(X, y)
-        path = fitted.path_
-        for size in EDGES:
-            if size >= path.n_edges.min():
-                yield f"{size} edges", path.within(size)
-        yield "default", ours(alpha=fitted.alpha_).fit(X, y)
+        yield from sizes(X, y)
     elif family == "splines":
-        for size in NEURONS:
-            yield f"{size} neurons", DeepSplineRegressor(max_neurons=size, random_state=0).fit(X, y)
+        yield from ((f"{n} neurons", splines(max_neurons=n).fit(X, y)) for n in NEURONS)
     elif family == "MLP":
         yield from ((str(hidden), scaled_mlp(*hidden).fit(X, y)) for hidden in MLPS)
     elif family == "forest":
@@ -64,6 +58,16 @@ def models(family: str, X: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any
     elif MODELS[family.lower()].installed:
         for trees, leaves in TREES:
             yield f"{trees} x {leaves}", booster(family, trees, leaves).fit(X, y)
+
+
+def sizes(X: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any]]:
+    """Yield the networks on the way to a small budget, and the default fit."""
+    fitted = ours(max_edges=EDGES[0]).fit(X, y)
+    path = fitted.path_
+    for size in EDGES:
+        if size >= path.n_edges.min():
+            yield f"{size} edges", path.within(size)
+    yield "default", ours(alpha=fitted.alpha_).fit(X, y)
 
 
 def booster(family: str, trees: int, leaves: int) -> Any:

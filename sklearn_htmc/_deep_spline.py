@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Settings
     from sklearn_htmc._training.task import Family
 
+_ROUNDS = 12  # of the second-order phase of a composition ...
+_PASSES = 25  # ... and passes of the first-order phase for each of them
+
 
 class SplineLayer(NamedTuple):
     """One shallow network ``x -> V relu(W x - b) + C x + c``.
@@ -83,7 +86,8 @@ class DeepSplineRegressor(NetworkRegressor):
     max_neurons : int, default=None
         Budget of neurons. The fit removes neurons, the others compensating, until it is met.
     max_iter : int, default=300
-        Passes over the rows in the first-order phase.
+        Passes over the rows in the first-order phase. With fewer than 300 of them the second-order phase of a
+        composition has fewer rounds as well.
     tol : float, default=0.05
         A fit whose `stationarity_` ends above it warns.
     batch_size : int or "auto", default="auto"
@@ -235,13 +239,14 @@ class DeepSplineRegressor(NetworkRegressor):
         widths = (n_features, *(int(rank) for rank in self.ranks), n_outputs)
         neurons = (int(self.n_neurons),) * (len(widths) - 1)
         network = SplineNetwork(widths, neurons, self.penalty, bool(self.skip))
-        return SplineFamily(network, None if self.max_neurons is None else int(self.max_neurons))
+        budget = None if self.max_neurons is None else int(self.max_neurons)
+        return SplineFamily(network, budget, rounds=max(1, min(_ROUNDS, self.max_iter // _PASSES)))
 
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.first_order import Settings
 
         # A spline with knots at rows is solved exactly from anywhere.
-        is_lasso = not self.ranks and self.n_features_in_ == 1 and self.penalty != "multitask"
+        is_lasso = not self.ranks and self.n_features_in_ == 1
         # The weights of these norms do not depend on data, which is what "path" says to the core.
         return Settings(
             max_iter=1 if is_lasso else self.max_iter,

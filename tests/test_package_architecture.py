@@ -34,6 +34,10 @@ LAYERS = {
     "_training": Layer({"_network", "_training"}, outside={"numpy", "scipy", "sklearn", "torch", "threadpoolctl"}),
     "_base": Layer({"_network", "_table"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
     "_resnet_norm": Layer({"_base", "_network", "_table"}, {"_training"}, {"numpy", "sklearn"}),
+    "_spline_form": Layer({"_network"}, outside={"numpy", "scipy"}),
+    "_deep_spline": Layer(
+        {"_base", "_network", "_table"}, {"_spline_form", "_training"}, {"numpy", "sklearn"}, {"scipy"}
+    ),
     "circuit": Layer(
         {"_network", "circuit"},
         outside={"numpy", "scipy", "sklearn", "threadpoolctl"},
@@ -41,7 +45,7 @@ LAYERS = {
     ),
     "_circuit_size": Layer({"_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
     "model_selection": Layer({"_network"}, outside={"numpy"}),
-    "__init__": Layer({"_circuit_size", "_resnet_norm"}),
+    "__init__": Layer({"_circuit_size", "_deep_spline", "_resnet_norm"}),
 }
 
 # Who must not know of whom, not even through others.
@@ -52,6 +56,14 @@ STRANGERS = {
     "_training.certificate": {"proximal_adam", "first_order", "gauss_newton", "surgery", "fit"},
     "_training.first_order": {"certificate", "fit"},
     "_training.gauss_newton": {"certificate", "fit"},
+    # A fit knows no family of networks, and the second-order phases of the families do not know each other.
+    "_training.fit": {"residual", "spline", "finish", "spline_finish"},
+    "_training.finish": {"spline", "spline_finish"},
+    "_training.spline_finish": {"finish", "growth"},
+    "_training.spline": {"objective", "penalties", "batches", "first_order"},
+    "_training.spline_calculus": {"first_order", "gauss_newton", "fit"},
+    "_training.violation": {"objective", "spline", "first_order", "gauss_newton"},
+    "_training.lasso": {"objective", "spline", "first_order", "gauss_newton"},
     # The integer program knows neither models nor how they became one, and models do not know of it.
     "circuit._graph": {"_lower", "_quantise", "_compile", "_circuit", "_gates", "_simulate"},
     "circuit._simulate": {"_lower", "_quantise", "_compile", "_circuit", "_gates"},
@@ -239,7 +251,12 @@ def test_there_is_no_module_for_odds_and_ends():
 
 
 def test_every_name_that_is_promised_is_there():
-    assert sorted(sklearn_htmc.__all__) == ["CircuitSizeScorer", "ResNetNormRegressor", "__version__"]
+    assert sorted(sklearn_htmc.__all__) == [
+        "CircuitSizeScorer",
+        "DeepSplineRegressor",
+        "ResNetNormRegressor",
+        "__version__",
+    ]
     assert sorted(model_selection.__all__) == ["best_within_budget", "smallest_circuit"]
     promised = {"circuit_profile", "compile_circuit", "count_gates", "lower", "simulate", "to_c", "to_verilog"}
     assert promised <= set(circuit.__all__)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 
 import joblib
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 import sklearn
 import threadpoolctl
 import torch
+from estimators import quick_fit
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
@@ -28,12 +30,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_htmc import ResNetNormRegressor
+from sklearn_htmc import DeepSplineRegressor, ResNetNormRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
 
 BOTH_ALPHAS = pytest.mark.parametrize("alpha", [0.003, "auto"])
+BUDGETS = {ResNetNormRegressor: {"max_edges": 30, "width": 8}, DeepSplineRegressor: {"max_neurons": 4}}
 FULL_AND_MINI_BATCHES = pytest.mark.parametrize("n_rows", [60, 200])
+
+
+@pytest.fixture
+def quick(regressor):
+    return partial(quick_fit, regressor)
 
 
 @parametrize_with_checks(
@@ -41,6 +49,10 @@ FULL_AND_MINI_BATCHES = pytest.mark.parametrize("n_rows", [60, 200])
         ResNetNormRegressor(),
         ResNetNormRegressor(alpha=0.01, max_iter=20),
         ResNetNormRegressor(alpha=0.01, weighting="path", max_edges=20, n_blocks=1, width=8, n_neurons=8, max_iter=20),
+        DeepSplineRegressor(),
+        DeepSplineRegressor(alpha=0.01, max_iter=20),
+        DeepSplineRegressor(alpha=0.01, penalty="weight_decay", skip=False, ranks=(2,), n_neurons=8, max_iter=20),
+        DeepSplineRegressor(alpha=0.01, penalty="multitask", max_neurons=4, ranks=(), n_neurons=8, max_iter=20),
     ]
 )
 def test_every_check_of_scikit_learn_passes(estimator, check):
@@ -118,7 +130,7 @@ def test_pickle_of_a_fit_on_many_rows_is_small_and_holds_no_rows(rng, ramps, qui
 
 def test_grid_search_in_two_processes_finds_what_one_finds(ramps, quick):
     X, y = ramps(120)
-    grid = {"alpha": [0.1, 0.003], "n_blocks": [1, 2]}
+    grid = {"alpha": [0.1, 0.003], "n_neurons": [8, 16]}
     one, two = (GridSearchCV(quick(), grid, cv=2, n_jobs=n_jobs).fit(X, y) for n_jobs in (None, 2))
     assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
     assert one.best_params_ == two.best_params_
@@ -211,9 +223,10 @@ def test_order_of_rows_does_not_matter(rng, ramps, quick, alpha, n_rows):
     )
 
 
-@pytest.mark.parametrize("parameters", [{"early_stopping": True, "max_iter": 30}, {"max_edges": 30, "width": 8}])
-def test_weights_equal_repetition_with_early_stopping_and_a_budget(rng, ramps, quick, parameters):
+@pytest.mark.parametrize("limit", ["early stopping", "budget"])
+def test_weights_equal_repetition_with_early_stopping_and_a_budget(rng, ramps, quick, regressor, limit):
     X, y = ramps(150)
+    parameters = {"early_stopping": True, "max_iter": 30} if limit == "early stopping" else BUDGETS[regressor]
     weights = rng.integers(1, 4, len(X))
     weighted = quick(**parameters).fit(X, y, weights)
     repeated = quick(**parameters).fit(np.repeat(X, weights, axis=0), np.repeat(y, weights))
@@ -311,10 +324,10 @@ def test_predictions_have_the_shape_of_the_target(ramps, quick):
     assert_array_equal(quick().fit(X, y[:, None]).predict(X)[:, 0], quick().fit(X, y).predict(X))
 
 
-def test_several_outputs_are_all_learnt(ramps):
+def test_several_outputs_are_all_learnt(ramps, regressor):
     X, y = ramps(300)
     Y = np.column_stack([y, 1e6 * np.abs(X[:, 3]), np.full(300, -7.0)])
-    model = ResNetNormRegressor(alpha=0.001, max_iter=60, random_state=0).fit(X, Y)
+    model = regressor(alpha=0.001, max_iter=60, random_state=0).fit(X, Y)
     predicted = model.predict(X)
     residual = ((predicted - Y)[:, :2] ** 2).mean(axis=0) / Y[:, :2].var(axis=0)
     assert residual.max() < 0.1
@@ -375,7 +388,8 @@ def test_a_fit_that_raises_leaves_the_state_of_the_process_as_it_was(ramps, quic
 
     X, y = ramps(150)
     before = state_of_the_process()
-    monkeypatch.setattr("sklearn_htmc._training.residual.ResidualNetwork.gradient", broken)
+    for network in ("residual.ResidualNetwork", "spline.SplineNetwork"):
+        monkeypatch.setattr(f"sklearn_htmc._training.{network}.gradient", broken)
     for train in (quick(alpha=alpha).fit, quick(alpha=alpha).partial_fit):
         with pytest.raises(RuntimeError, match="out of memory, say"):
             train(X, y)
@@ -392,17 +406,22 @@ def test_fits_in_several_threads_leave_the_state_of_the_process_as_it_was(ramps,
         assert_array_equal(model.predict(X), expected)
 
 
+def running_threads():
+    """Return the threads of Python code; those of a test runner are dummies that show up when they like."""
+    return {thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)}
+
+
 @BOTH_ALPHAS
-def test_interrupting_a_fit_stops_it_and_leaves_nothing(ramps, two_threads, alpha):
+def test_interrupting_a_fit_stops_it_and_leaves_nothing(ramps, regressor, two_threads, alpha):
     X, y = ramps(1000)
-    before, threads = state_of_the_process(), threading.active_count()
-    model = ResNetNormRegressor(alpha=alpha, max_iter=100_000, random_state=0)
+    before, threads = state_of_the_process(), running_threads()
+    model = regressor(alpha=alpha, max_iter=100_000, random_state=0)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
     timer.join()
-    assert threading.active_count() == threads  # nothing goes on training in the background
+    assert running_threads() == threads  # nothing goes on training in the background
     assert vars(model) == model.get_params()
     assert state_of_the_process() == before
 

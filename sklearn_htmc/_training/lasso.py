@@ -42,19 +42,22 @@ def lasso(gram: Floats, target: Floats, strength: float, start: Floats) -> Float
     x: Floats = start.copy()
     slope = target - gram @ x
     ridge = _RIDGE * (float(np.trace(gram)) / max(1, len(gram)) + 1e-300)
+    stuck = False
     for _ in range(_MOST_STEPS * max(10, len(x))):
         active = np.flatnonzero(x)
         signs: Floats = np.sign(x[active])
         off = np.abs(slope[active] - strength * signs)
-        if not len(active) or off.max() <= _TOLERANCE * strength:
+        settled = stuck or not len(active) or off.max() <= _TOLERANCE * strength
+        if settled:
             outside = np.where(x == 0, np.abs(slope), 0.0)
             entering = int(outside.argmax())
             if outside[entering] <= strength * (1.0 + _TOLERANCE):
                 return x
             active, signs = np.append(active, entering), np.append(signs, np.sign(slope[entering]))
         moved = _towards(gram, x, slope, strength, active, signs, ridge)
-        if np.array_equal(moved, x):
-            return x
+        stuck = np.array_equal(moved, x)
+        if stuck and settled:
+            return x  # rounding is all there is
         x = moved
         slope = target - gram @ x
     return x

@@ -30,7 +30,6 @@ from sklearn_htmc._training.spline_neurons import fewer_neurons, with_violations
 from sklearn_htmc._training.task import End, Finished, Network, Task, described
 
 _CONVEX_ROUNDS = 100
-_DEEP_ROUNDS = 12
 _WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
@@ -40,6 +39,7 @@ _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
 _ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
 _DESIGN_ENTRIES = 4_000_000  # of the columns held at a time
+_PATIENCE = 3  # neurons in a row that help nothing, after which growth ends
 _GROWN = 40  # neurons of a network up to which growth is tried as well
 _ROUND = 0.1  # share of the neurons that go in one round
 
@@ -54,10 +54,13 @@ class SplineFamily:
         Sizes of the first-order phase.
     max_neurons : int or None
         Budget of neurons of all layers.
+    rounds : int
+        Rounds of descent and entry for a composition, at most; growth has three times as many.
     """
 
     architecture: SplineNetwork
     max_neurons: int | None = None
+    rounds: int = 12
 
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""
@@ -74,7 +77,7 @@ class SplineFamily:
             improve = self._solved if self._is_lasso else self._improved
             point = self._to_budget(judge, improve(judge, start, generator, end), end)
             candidates = [*(c for c in candidates if self._fits(c)), point.compacted()]
-            room = min(_GROWN, sum(point.network.neurons) if self.max_neurons is None else self.max_neurons)
+            room = min(_GROWN, _GROWN if self.max_neurons is None else self.max_neurons)
             if not self._is_lasso and sum(point.network.neurons) <= _GROWN:
                 candidates.append(self._grown(judge, simple, room, generator, end).compacted())
         best = without_idle(*min(candidates, key=lambda c: _objective(judge, c)), rows)
@@ -115,22 +118,20 @@ class SplineFamily:
 
     def _improved(self, judge: Problem, start: Network, generator: torch.Generator, end: End) -> Point:
         """Descend and take neurons in until neither helps, or for as long as it is worth it."""
-        point, confirmed = judge.at(*start), 0
-        before, convex = math.inf, self.architecture.n_layers == 1
-        for _ in range(_CONVEX_ROUNDS if convex else _DEEP_ROUNDS):
+        point, before = judge.at(*start), math.inf
+        for _ in range(self.rounds):
             problem = _movable(judge, point.network, point.parameters)
             if problem is None:
                 break
             following = descend(problem, point.network, point.parameters, max_steps=_STEPS, tol=_FALL)
             end.watch(0, following.loss, following.n_edges)
-            converged = before - following.objective <= (_FALL if convex else _WORTH) * following.objective
+            converged = before - following.objective <= _WORTH * following.objective
             before, point = following.objective, following
             if self.architecture.penalty == "multitask":
                 point = without_useless(problem, point)
-            grown = with_violations(problem, point, generator)
-            confirmed = confirmed + 1 if grown is None else 0
-            if converged and (confirmed == _CONFIRMED or not convex):
+            if converged:
                 break
+            grown = with_violations(problem, point, generator)
             if grown is not None and problem.objective(*grown) <= 2.0 * point.objective:
                 point = problem.at(*grown)
         problem = _movable(judge, *point.compacted())
@@ -142,17 +143,18 @@ class SplineFamily:
 
     def _grown(self, judge: Problem, start: Network, limit: int, generator: torch.Generator, end: End) -> Point:
         """Take neurons in one by one from a simple network on, up to a limit: the other way to small networks."""
-        point = judge.at(*start)
+        point, failures = judge.at(*start), 0
         problem = replace(judge, calculus=SplineCalculus(moving=True))
-        for _ in range(2 * limit):
-            room = min(max(1, limit // 10), limit - sum(point.network.neurons))
+        for _ in range(min(2 * limit, 3 * self.rounds)):
+            room = min(max(1, limit // 20), limit - sum(point.network.neurons))
             grown = with_violations(problem, point, generator, room=room)
-            if grown is None:
+            trial = point.compacted() if grown is None else grown
+            following = descend(problem, *trial, max_steps=2 * _STEPS, tol=_FALL)
+            failures = 0 if following.objective < (1.0 - _FALL) * point.objective else failures + 1
+            if failures == _PATIENCE:
                 break
-            following = descend(problem, *grown, max_steps=_STEPS, tol=_FALL)
-            if following.objective >= point.objective:
-                break
-            point = problem.at(*following.compacted())
+            if following.objective < point.objective:
+                point = problem.at(*following.compacted())
             end.watch(0, point.loss, point.n_edges)
         return point
 
