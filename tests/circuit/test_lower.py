@@ -363,7 +363,7 @@ def test_a_search_is_its_best_estimator(kind):
 @pytest.mark.parametrize(
     "step",
     [PolynomialFeatures(), SelectKBest(f_regression, k=2), FunctionTransformer(np.cbrt), MinMaxScaler(clip=True)],
-    ids=str,
+    ids=lambda step: type(step).__name__,
 )
 def test_a_step_that_is_not_an_affine_scaler_is_named(step):
     model = make_pipeline(StandardScaler(), step, Ridge()).fit(X, Y)
