@@ -124,7 +124,8 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
 
     # What a subclass says about itself.
 
-    def _family(self, n_features: int, n_outputs: int) -> Family:
+    def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
+        """Return the networks to train; sizes that a fit may exceed have room for a fitted network."""
         raise NotImplementedError
 
     def _settings(self, n_rows: int) -> Settings:
@@ -258,7 +259,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         standardised = in_units(
             network, table.features.inverse(), table.targets.inverse(), input_range=table.input_range, clip=False
         )
-        return self._family(network.n_features, network.n_outputs).architecture.arrays_of(standardised)
+        return self._family(network.n_features, network.n_outputs, network).architecture.arrays_of(standardised)
 
     def _chosen_alpha(
         self, table: Table, device: str, random_state: np.random.RandomState, progress: _Progress
@@ -322,7 +323,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             table.X,
             table.y,
             problems,
-            family=self._family(table.X.shape[1], table.y.shape[1]),
+            family=self._family(table.X.shape[1], table.y.shape[1], None if initial is None else self.network_),
             settings=settings,
             initial=initial,
             device=device,
@@ -352,7 +353,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         from sklearn_htmc._training.first_order import Memory, Problems
         from sklearn_htmc._training.fit import fit_more
 
-        family = self._family(table.X.shape[1], table.y.shape[1])
+        family = self._family(table.X.shape[1], table.y.shape[1], getattr(self, "network_", None))
         initial = self._initial_network(table)
         if initial is None and hasattr(self, "network_"):
             raise ValueError(

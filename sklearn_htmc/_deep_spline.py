@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._base import NetworkRegressor, automatic_batch
-from sklearn_htmc._network import Floats, RegularizationPath
+from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._table import Table
 
 if TYPE_CHECKING:
@@ -232,12 +232,14 @@ class DeepSplineRegressor(NetworkRegressor):
                     f"ranks must be positive integers, one per inner width, like (8,) or (4, 4), got {self.ranks!r}."
                 )
 
-    def _family(self, n_features: int, n_outputs: int) -> Family:
+    def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
         from sklearn_htmc._training.spline import SplineNetwork
         from sklearn_htmc._training.spline_finish import SplineFamily
 
         widths = (n_features, *(int(rank) for rank in self.ranks), n_outputs)
         neurons = (int(self.n_neurons),) * (len(widths) - 1)
+        if fitted is not None and len(fitted.blocks) == len(neurons):  # neurons have come in beyond the initial ones
+            neurons = tuple(max(n, block.n_neurons) for n, block in zip(neurons, fitted.blocks, strict=True))
         network = SplineNetwork(widths, neurons, self.penalty, bool(self.skip))
         budget = None if self.max_neurons is None else int(self.max_neurons)
         return SplineFamily(network, budget, rounds=max(1, min(_ROUNDS, self.max_iter // _PASSES)))

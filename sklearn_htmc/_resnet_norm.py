@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._base import NetworkRegressor, automatic_batch
-from sklearn_htmc._network import RegularizationPath
+from sklearn_htmc._network import RegularizationPath, SparseNetwork
 from sklearn_htmc._table import Table
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class ResNetNormRegressor(NetworkRegressor):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _family(self, n_features: int, n_outputs: int) -> Family:
+    def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
         from sklearn_htmc._training.finish import ResidualFamily
         from sklearn_htmc._training.residual import ResidualNetwork
 

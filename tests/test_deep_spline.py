@@ -312,6 +312,17 @@ def test_warm_start_goes_on_from_the_fitted_network(ramps):
     assert warm.loss_curve_[0] < 0.5 * cold.loss_curve_[0]
 
 
+@pytest.mark.parametrize("ranks", [(), (2,)])
+def test_neurons_beyond_the_initial_ones_are_not_lost_when_fitting_on(ramps, ranks):
+    X, y = ramps(150)
+    sizes = {"alpha": 1e-3, "n_neurons": 1, "ranks": ranks}
+    fitted = model(**sizes).fit(X, y)
+    assert max(len(layer.b) for layer in fitted.layers_) > 1
+    first_loss = fitted.set_params(warm_start=True).fit(X, y).loss_curve_[0]
+    assert first_loss < 0.5 * model(**sizes).fit(X, y).loss_curve_[0]
+    assert fitted.partial_fit(X, y).score(X, y) > 0.95  # a pass of constant steps moves away a little
+
+
 def test_a_larger_alpha_gives_fewer_neurons_and_one_gives_the_mean(ramps):
     X, y = ramps(150)
     fits = [model(alpha=alpha, ranks=()).fit(X, y) for alpha in (1e-3, 1e-2, 1e-1, 1.0)]

@@ -144,17 +144,19 @@ class SplineFamily:
     def _grown(self, judge: Problem, start: Network, limit: int, generator: torch.Generator, end: End) -> Point:
         """Take neurons in one by one from a simple network on, up to a limit: the other way to small networks."""
         point, failures = judge.at(*start), 0
-        problem = replace(judge, calculus=SplineCalculus(moving=True))
         for _ in range(min(2 * limit, 3 * self.rounds)):
             room = min(max(1, limit // 20), limit - sum(point.network.neurons))
-            grown = with_violations(problem, point, generator, room=room)
+            grown = with_violations(judge, point, generator, room=room)
             trial = point.compacted() if grown is None else grown
+            problem = _movable(judge, *trial)
+            if problem is None:
+                break
             following = descend(problem, *trial, max_steps=2 * _STEPS, tol=_FALL)
             failures = 0 if following.objective < (1.0 - _FALL) * point.objective else failures + 1
             if failures == _PATIENCE:
                 break
             if following.objective < point.objective:
-                point = problem.at(*following.compacted())
+                point = judge.at(*following.compacted())
             end.watch(0, point.loss, point.n_edges)
         return point
 

@@ -64,22 +64,22 @@ class Neurons:
 class Measure:
     """Points and masses that hold all that neurons can correlate with.
 
+    The points are the inputs of the rows and, where neurons are reduced, 0 and the unit vectors, which are not stored:
+    there may be thousands.
+
     Attributes
     ----------
-    points : Tensor of shape (n_points, width)
-        Inputs of the rows, and where interpolants touch.
+    h : Tensor of shape (n_samples, width)
+        Inputs of the rows.
     mass : Tensor of shape (n_points, n_outputs)
-        Their masses.
+        Masses of all points.
     shared : bool
         Whether a neuron pays for the length of its outgoing weights, not for their sum.
-    n_fixed : int
-        Points at the end that are no rows.
     """
 
-    points: Tensor
+    h: Tensor
     mass: Tensor
     shared: bool
-    n_fixed: int = 0
 
     @classmethod
     def of(cls, h: Tensor, g: Tensor, *, reduced: bool, shared: bool) -> Measure:
@@ -100,29 +100,40 @@ class Measure:
             return cls(h, g, shared)
         slopes = h.T @ g  # (width, n_outputs)
         origin = slopes.sum(0) - g.sum(0)
-        corners = torch.eye(h.shape[1], dtype=h.dtype)
-        return cls(
-            torch.cat([h, torch.zeros_like(corners[:1]), corners]),
-            torch.cat([g, origin[None], -slopes]),
-            shared,
-            len(corners) + 1,
-        )
+        return cls(h, torch.cat([g, origin[None], -slopes]), shared)
 
-    def thinned(self, n_points: int) -> Measure:
-        """Return every so many of the points that are rows, with as much more mass."""
-        n_fixed = self.n_fixed
-        n_rows = len(self.points) - n_fixed
-        every = -(-n_rows // n_points)
-        points, mass = self.points[:n_rows:every], self.mass[:n_rows:every] * every
+    @property
+    def is_reduced(self) -> bool:
+        """Whether neurons are reduced."""
+        return len(self.mass) > len(self.h)
+
+    def thinned(self, n_rows: int) -> Measure:
+        """Return every so many of the rows, with as much more mass."""
+        every = -(-len(self.h) // n_rows)
         if every == 1:
             return self
-        if not n_fixed:
-            return Measure(points, mass, self.shared)
-        return Measure.of(points, mass, reduced=True, shared=self.shared)
+        g = self.mass[: len(self.h) : every] * every
+        return Measure.of(self.h[::every], g, reduced=self.is_reduced, shared=self.shared)
+
+    def projected(self, W: Tensor) -> Tensor:
+        """Return ``w.x`` for all normals and points, of shape (n_neurons, n_points)."""
+        z = W @ self.h.to(W.dtype).T
+        return torch.cat([z, torch.zeros_like(W[:, :1]), W], dim=1) if self.is_reduced else z
+
+    def moments(self, mass: Tensor) -> Tensor:
+        """Return ``sum_i m_i x_i`` for masses of shape (n_neurons, n_points)."""
+        n = len(self.h)
+        total = mass[:, :n] @ self.h.to(mass.dtype)
+        return total.add_(mass[:, n + 1 :]) if self.is_reduced else total
+
+    def points_at(self, index: Tensor) -> Tensor:
+        """Return points by their numbers."""
+        one = torch.zeros(len(index), len(self.mass), dtype=self.h.dtype)
+        return self.moments(one.scatter_(1, index[:, None], 1.0))
 
     def best_offsets(self, W: Tensor) -> Neurons:
         """Return, for every unit normal, the offset with the largest correlation."""
-        n = max(1, _COLUMNS // (len(self.points) * self.mass.shape[1]))
+        n = max(1, _COLUMNS // (len(self.mass) * self.mass.shape[1]))
         parts = [self._best_offsets(part) for part in torch.split(W, n)]
         found = parts[0]
         for part in parts[1:]:
@@ -130,7 +141,7 @@ class Measure:
         return found
 
     def _best_offsets(self, W: Tensor) -> Neurons:
-        z, order = (W @ self.points.T).sort(dim=1, descending=True)  # (n_neurons, n_points)
+        z, order = self.projected(W).sort(dim=1, descending=True)  # (n_neurons, n_points)
         mass = self.mass.T.contiguous()[:, order]  # (n_outputs, n_neurons, n_points): sums run along the memory
         correlation = (mass * z).cumsum(2).sub_(mass.cumsum(2).mul_(z))
         size = self.size_of(correlation)
@@ -146,11 +157,13 @@ class Measure:
 
     def correlation(self, W: Tensor, b: Tensor) -> Neurons:
         """Return the neurons with their correlations."""
-        correlation = (self.points @ W.T - b).relu().T @ self.mass
+        correlation = (self.projected(W) - b[:, None]).relu() @ self.mass
         return Neurons(W, b, correlation, self.size_of(correlation.T))
 
     def _directions(self, correlation: Tensor) -> Tensor:
         """Return unit vectors over the outputs along which the sizes are measured."""
+        if correlation.shape[1] == 1:
+            return correlation.sign()
         if self.shared:
             return torch.nn.functional.normalize(correlation, dim=1, eps=1e-30)
         k = correlation.abs().argmax(1, keepdim=True)
@@ -161,13 +174,14 @@ class Measure:
 
         Kinks are crossed without ado, in single precision; at the end the best offset of every normal is found exactly.
         """
-        points, mass, W, b = self.points.float(), self.mass.float(), neurons.W.float(), neurons.b.float()
+        single = Measure(self.h.float(), self.mass.float(), self.shared)
+        mass, W, b = single.mass, neurons.W.float(), neurons.b.float()
         for step in range(n_steps):
-            z = torch.addmm(-b, points, W.T)
+            z = single.projected(W).sub_(b[:, None])
             on = (z > 0).float()
-            u = mass @ self._directions((z * on).T @ mass).T if mass.shape[1] > 1 else mass * _sign(z * on, mass)
-            on *= u  # (n_points, n_neurons)
-            slope, fall = on.T @ points, -on.sum(0)
+            correlation = z.mul_(on) @ mass
+            on *= self._directions(correlation) @ mass.T  # (n_neurons, n_points)
+            slope, fall = single.moments(on), -on.sum(1)
             rate = first * 0.5 * (1.0 + math.cos(math.pi * step / n_steps))
             scale = rate / (slope.square().sum(1) + fall.square()).sqrt().clamp(min=1e-30)
             W, b = W + scale[:, None] * slope, b + scale * fall
@@ -183,10 +197,9 @@ class Measure:
     def uphill(self, neurons: Neurons) -> Tensor:
         """Return the unit normals that would be best if no point changed sides and the kink stayed on its point."""
         u = self._directions(neurons.correlation)
-        z = self.points @ neurons.W.T - neurons.b
-        mass = (z > 0) * (self.mass @ u.T)  # (n_points, n_neurons)
-        kink = self.points[z.abs().argmin(0)]
-        gradient = mass.T @ self.points - mass.sum(0)[:, None] * kink
+        z = self.projected(neurons.W) - neurons.b[:, None]
+        mass = (z > 0) * (u @ self.mass.T)  # (n_neurons, n_points)
+        gradient = self.moments(mass) - mass.sum(1, keepdim=True) * self.points_at(z.abs().argmin(1))
         return torch.nn.functional.normalize(gradient, dim=1, eps=1e-30)
 
     def climbed(self, neurons: Neurons, n_steps: int = _STEPS) -> Neurons:
@@ -209,11 +222,6 @@ class Measure:
         return neurons
 
 
-def _sign(active: Tensor, mass: Tensor) -> Tensor:
-    """Return the signs of the correlations with a single output, of shape (n_neurons,)."""
-    return (active.T @ mass)[:, 0].sign()
-
-
 def most_violated(measure: Measure, generator: torch.Generator, known: Tensor, effort: int = 1) -> Neurons:
     """Return neurons with locally largest correlations, the largest first.
 
@@ -230,11 +238,11 @@ def most_violated(measure: Measure, generator: torch.Generator, known: Tensor, e
     effort : int
         Multiple of the usual number of starts and climbers.
     """
-    width = measure.points.shape[1]
+    width = measure.h.shape[1]
     if width == 1:  # one direction, and all kinks are seen at once
         return _all_offsets(measure)
     some = measure.thinned(_POINTS)
-    found = some.best_offsets(_directions(effort * _STARTS, width, generator, measure.points.dtype))
+    found = some.best_offsets(_directions(effort * _STARTS, width, generator, measure.h.dtype))
     found = some.ascended(found.at(found.size.argsort(descending=True)[: effort * _CLIMBERS]), *_FAR)
     W = torch.cat([found.W[found.size.argsort(descending=True)[:_CLIMBERS]], known])
     found = measure.ascended(measure.best_offsets(W), *_CLOSE)
@@ -245,8 +253,9 @@ def most_violated(measure: Measure, generator: torch.Generator, known: Tensor, e
 
 def _all_offsets(measure: Measure) -> Neurons:
     """Return all neurons of one input, one per point, the largest correlation first."""
-    b = torch.unique(measure.points[:, 0])
-    found = measure.correlation(torch.ones(len(b), 1, dtype=b.dtype), b)
+    one = torch.ones(1, 1, dtype=measure.h.dtype)
+    b = torch.unique(measure.projected(one))
+    found = measure.correlation(one.expand(len(b), 1), b)
     peak = torch.ones(len(b), dtype=torch.bool)
     peak[1:] &= found.size[1:] >= found.size[:-1]
     peak[:-1] &= found.size[:-1] >= found.size[1:]
