@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import spline_oracle, strongest_neuron
 from sklearn.exceptions import NotFittedError
+from sklearn.neural_network import MLPRegressor
 
 from sklearn_htmc import DeepSplineRegressor
 
@@ -251,16 +252,39 @@ def test_neurons_on_the_same_hyperplane_are_one(rng):
     assert sorted(np.abs(parameters.views["V0"][0, 0].numpy())) == pytest.approx([1.0, 4.0])
 
 
+def rmse(predicted, y):
+    return np.sqrt(np.mean((predicted - y) ** 2))
+
+
+def wave(X):
+    a, b = np.abs(X[:, 0]) + np.abs(X[:, 1]) + X[:, 2], np.maximum(X[:, 3], 0.0) + np.abs(X[:, 4]) - np.abs(X[:, 5])
+    return np.sin(2.0 * a) * np.cos(1.5 * b)
+
+
+def bump(X):
+    a, b = np.abs(X[:, 0]) + np.abs(X[:, 1]) + X[:, 2], np.maximum(X[:, 3], 0.0) + np.abs(X[:, 4]) - X[:, 5]
+    return np.exp(-((a - a.mean()) ** 2) - (b - b.mean()) ** 2)
+
+
 def test_depth_pays_where_the_target_is_a_composition(rng):
-    X = rng.normal(size=(2000, 6))
-    a, b = X[:, :3].sum(axis=1) / np.sqrt(3), X[:, 3:] @ [1.0, -1.0, 1.0] / np.sqrt(3)
-    y = np.sin(2.0 * a) * np.cos(b)
-    train, test = slice(0, 800), slice(800, None)
-    errors = {}
-    for ranks in ((), (2,)):
-        fitted = model(alpha=3e-4, ranks=ranks, n_neurons=64, max_iter=150).fit(X[train], y[train])
-        errors[ranks] = np.sqrt(np.mean((fitted.predict(X[test]) - y[test]) ** 2))
-    assert errors[2,] < 0.6 * errors[()]  # 0.52 when this was written
+    X = rng.uniform(-1.0, 1.0, (4000, 8))
+    y = bump(X)
+    train, test = slice(0, 1000), slice(1000, None)
+    deep, shallow = (
+        model(alpha=0.01, ranks=ranks, n_neurons=64, max_iter=100).fit(X[train], y[train]) for ranks in ((2,), ())
+    )
+    assert deep.objective_ < shallow.objective_
+    assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(shallow.predict(X[test]), y[test])
+
+
+@pytest.mark.parametrize("target", [wave, bump])
+def test_depth_pays_against_a_network_without_structure(rng, target):
+    X = rng.uniform(-1.0, 1.0, (4000, 8))
+    y = target(X)
+    train, test = slice(0, 1000), slice(1000, None)
+    deep = model(alpha=1e-3, ranks=(2,), n_neurons=64, max_iter=100).fit(X[train], y[train])
+    peer = MLPRegressor(hidden_layer_sizes=(128,), max_iter=2000, random_state=0).fit(X[train], y[train])
+    assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(peer.predict(X[test]), y[test])
 
 
 # Parameters

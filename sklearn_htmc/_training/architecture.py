@@ -123,6 +123,10 @@ class Architecture(Protocol):
     def outgoing(self) -> tuple[str, ...]:
         """Names of the matrices that lead out of units: where all of them are zero the function is constant."""
 
+    @property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """Inner widths that training brings the network down to, one after the other."""
+
     def initial(self, seeds: list[int]) -> Parameters:
         """Return random initial parameters, problem ``i`` from ``seeds[i]`` alone."""
 
@@ -146,6 +150,9 @@ class Architecture(Protocol):
 
     def retract(self, parameters: Views) -> None:
         """Put parameters that have moved, in place, back to where the family is normalised."""
+
+    def condense(self, ranks: tuple[int, ...], parameters: Views, squares: Views, X: Tensor, weights: Tensor) -> None:
+        """Bring inner widths down in place; see `spline.SplineNetwork.condense`."""
 
     def is_constant(self, parameters: Views) -> Tensor:
         """Return which problems have a constant function, of shape (n_problems,)."""

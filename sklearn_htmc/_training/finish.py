@@ -49,6 +49,11 @@ class ResidualFamily:
 
     architecture: ResidualNetwork
 
+    @property
+    def trained(self) -> ResidualNetwork:
+        """Sizes of the first-order phase."""
+        return self.architecture
+
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""
         architecture = self.architecture

@@ -33,6 +33,8 @@ _RAMP = 0.3  # share of the steps in which the penalty grows to _PRESSURE times 
 _PRESSURE = 2.0
 _RELEASE = (0.75, 0.9)  # shares of the steps between which it goes back to its strength
 _REMOVALS = (0.5, 0.6, 0.7, 0.8, 0.9)  # when edges are removed, in shares of the passes
+_CONDENSED = (0.3, 0.6)  # shares of the passes between which inner coordinates become fewer
+_CONDENSED_ROWS = 2_000  # that say which are important
 _NEGLIGIBLE = 0.02  # root mean square of what one removal may change, relative to that of the residual
 _START_EDGES = 800  # left to the second-order phase where the budget is smaller
 _REFRESH = 10  # steps between two measurements of the penalty weights
@@ -313,6 +315,8 @@ class _Loop:
         step, refresh = _captured(self.work)
         for n_pass in range(self.settings.max_iter):
             self._one_pass(step, refresh)
+            if n_pass + 1 in self._condensations():
+                _condense(self.work, self._condensations().index(n_pass + 1))
             if n_pass + 1 in self._removals():
                 _remove(self.work, self.settings, self._removals().index(n_pass + 1))
             if (n_pass + 1) % _CHECK == 0 and self.settings.rate is None and self._end_some(n_pass + 1):
@@ -344,6 +348,13 @@ class _Loop:
         if self.settings.rate is not None:
             return []
         return [max(1, round(share * self.settings.max_iter)) for share in _REMOVALS]
+
+    def _condensations(self) -> list[int]:
+        n_stages = len(self.work.architecture.stages)
+        if self.settings.rate is not None or not n_stages:
+            return []
+        shares = np.linspace(*_CONDENSED, n_stages)
+        return [max(1, round(share * self.settings.max_iter)) for share in shares]
 
     def _one_pass(self, step: Callable[[], None], refresh: Callable[[], None]) -> None:
         work, size = self.work, self.work.batches.size
@@ -468,6 +479,21 @@ def _remove(work: _Workspace, settings: Settings, number: int) -> None:
     gone = work.removed.flat > 0
     work.penalty.masked_fill_(gone, math.inf)
     work.parameters.flat.masked_fill_(gone, 0.0)
+
+
+def _condense(work: _Workspace, stage: int) -> None:
+    """Bring inner coordinates down to fewer."""
+    n = min(work.batches.rows.shape[1], _CONDENSED_ROWS)
+    rows = work.batches.rows[:, :n]
+    squares = work.parameters.with_flat(work.adam.square)
+    work.architecture.condense(
+        work.architecture.stages[stage],
+        work.parameters.views,
+        squares.views,
+        work.batches.X[rows],
+        work.batches.weights[:, :n].unsqueeze(2),
+    )
+    work.adam.mean.zero_()
 
 
 def _captured(work: _Workspace) -> tuple[Callable[[], None], Callable[[], None]]:

@@ -57,7 +57,7 @@ def fit_problems(
     RegularizationPath
         One entry per problem.
     """
-    architecture = family.architecture
+    architecture = family.trained
     n_rows = int(max(np.count_nonzero(problems.sample_weights, axis=1)))
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
 

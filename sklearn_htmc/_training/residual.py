@@ -220,6 +220,14 @@ class ResidualNetwork:
     def retract(self, parameters: Views) -> None:
         """Leave parameters where they are: the norm does not depend on how units are scaled."""
 
+    @property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """Inner widths stay as they are."""
+        return ()
+
+    def condense(self, ranks: tuple[int, ...], parameters: Views, squares: Views, X: Tensor, weights: Tensor) -> None:
+        """Never called: there are no stages."""
+
     def is_constant(self, parameters: Views) -> Tensor:
         """Return which problems have a readout of zeros."""
         return ~parameters["A"].flatten(1).any(1)

@@ -26,6 +26,8 @@ from sklearn_htmc._training.architecture import Arrays, Parameters, Views
 from sklearn_htmc._training.residual import through_relu
 
 _SAME = 1e-9  # distance of two hyperplanes that are one
+_FLAT = 1e-6  # spread of a coordinate relative to the widest that is rounding
+_N_STAGES = 4  # in which inner coordinates become fewer
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,15 @@ class SplineNetwork:
         How neurons pay.
     skip : bool
         Whether there are linear parts.
+    ranks : tuple of int or None
+        Inner widths that training ends with, where it starts with more.
     """
 
     widths: tuple[int, ...]
     neurons: tuple[int, ...]
     penalty: str = "path_norm"
     skip: bool = True
+    ranks: tuple[int, ...] | None = None
 
     @property
     def n_layers(self) -> int:
@@ -80,6 +85,16 @@ class SplineNetwork:
     def outgoing(self) -> tuple[str, ...]:
         """Names of the matrices that lead to the outputs of the shallow networks."""
         return tuple(f"{kind}{layer}" for layer in range(self.n_layers) for kind in "VC")
+
+    @property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """Inner widths on the way from those of the start to the ranks."""
+        inner = self.widths[1:-1]
+        if self.ranks is None or self.ranks == inner:
+            return ()
+        pairs = tuple(zip(inner, self.ranks, strict=True))
+        shares = [(stage + 1) / _N_STAGES for stage in range(_N_STAGES)]
+        return tuple(tuple(round(wide ** (1.0 - t) * narrow**t) for wide, narrow in pairs) for t in shares)
 
     def constant(self, layer: int) -> str:
         """Return the name of the constant of a layer."""
@@ -239,6 +254,87 @@ class SplineNetwork:
         last = self.n_layers - 1
         return ~(parameters[f"V{last}"].flatten(1).any(1) | parameters[f"C{last}"].flatten(1).any(1))
 
+    # Fewer coordinates.
+
+    def condense(self, ranks: tuple[int, ...], parameters: Views, squares: Views, X: Tensor, weights: Tensor) -> None:
+        """Project the inner coordinates to the most important few, in place; the others become zero.
+
+        With the mean m and the covariance S of the coordinates h of a layer, and ``G = E[dh f dh f']`` for the
+        derivatives of the outputs, the new coordinates are ``u = U' S^(-1/2) (h - m)``, where U are the leading
+        eigenvectors of ``S^(1/2) G S^(1/2)``: to first order what is lost is the sum of the other eigenvalues.
+
+        Parameters
+        ----------
+        ranks : tuple of int
+            Coordinates that stay.
+        parameters, squares : dict of Tensor
+            Views of the parameters, and of running means of their squared gradients, which are averaged.
+        X, weights : Tensor of shape (n_problems, n_samples, n_features) and (n_problems, n_samples, 1)
+            Rows.
+        """
+        for layer, rank in enumerate(ranks):
+            _, tape = self.forward(parameters, X)
+            h = tape[5 * (layer + 1)].double()
+            share = (weights / weights.sum(1, keepdim=True)).double()
+            mean = (share * h).sum(1, keepdim=True)
+            h = h - mean
+            covariance = torch.bmm(h.mT, share * h)
+            G = torch.zeros_like(covariance)
+            for output in range(self.n_outputs):
+                g = self._slopes_at(layer + 1, output, parameters, tape).double()
+                G += torch.bmm(g.mT, share * g)
+            eigenvalues, vectors = torch.linalg.eigh(covariance)
+            root = eigenvalues.clamp(min=0.0).sqrt()
+            cut = root > _FLAT * root[:, -1:]
+            inverse = torch.where(cut, 1.0 / torch.where(cut, root, 1.0), 0.0)
+            there, back = (vectors * d.unsqueeze(1) @ vectors.mT for d in (root, inverse))
+            U = torch.linalg.eigh(there @ G @ there).eigenvectors.flip(2)[:, :, :rank]
+            self._change_basis(layer, U.mT @ back, there @ U, mean.squeeze(1), parameters)
+            for name, axis in ((f"V{layer}", 1), (f"C{layer}", 1), (f"W{layer + 1}", 2), (f"C{layer + 1}", 2)):
+                squares[name].copy_(squares[name].mean(axis, keepdim=True).expand_as(squares[name]))
+            squares[f"c{layer}"].copy_(squares[f"c{layer}"].mean(1, keepdim=True).expand_as(squares[f"c{layer}"]))
+
+    def _slopes_at(self, layer: int, output: int, parameters: Views, tape: list[Tensor]) -> Tensor:
+        """Return the derivatives of an output with respect to the input of a layer."""
+        g = torch.zeros_like(torch.bmm(tape[-5], tape[-1].mT))
+        g[:, :, output] = 1.0
+        for later in reversed(range(layer, self.n_layers)):
+            _, a, _, _, matrix = tape[5 * later : 5 * later + 5]
+            z = through_relu(torch.bmm(g, parameters[f"V{later}"]), a)
+            g = torch.baddbmm(torch.bmm(z, parameters[f"W{later}"]), g, matrix)
+        return g
+
+    def _change_basis(self, layer: int, A: Tensor, B: Tensor, mean: Tensor, parameters: Views) -> None:
+        """Let ``u = A (h - mean)`` take the place of the outputs h of a layer, and ``B u + mean`` be what is read."""
+        here, there = layer, layer + 1
+        names = [f"{kind}{there}" for kind in "WbVC"] + [self.constant(there), f"V{here}", f"C{here}", f"c{here}"]
+        p = {name: parameters[name].double() for name in names}
+        rank, n = A.shape[1], A.shape[2]
+        matrix, constant = self.affine(p, there)
+        W, b, V = (p[f"{kind}{there}"] for kind in "WbV")
+        b = b - (W @ mean.unsqueeze(2)).squeeze(2)
+        constant = constant + (matrix @ mean.unsqueeze(2)).squeeze(2)
+        W, matrix = W @ B, matrix @ B
+        size = W.norm(dim=2)
+        size = torch.where(size > _SAME, size, 1.0)
+        W, b, V = W / size.unsqueeze(2), b / size, V * size.unsqueeze(1)
+        pad = (0, n - rank)
+        new = {
+            f"W{there}": torch.nn.functional.pad(W, pad),
+            f"b{there}": b,
+            f"V{there}": V,
+            f"C{there}": torch.nn.functional.pad(matrix, pad),
+            self.constant(there): constant,
+            f"V{here}": torch.nn.functional.pad((A @ p[f"V{here}"]).mT, pad).mT,
+            f"C{here}": torch.nn.functional.pad((A @ p[f"C{here}"]).mT, pad).mT,
+            f"c{here}": torch.nn.functional.pad((A @ (p[f"c{here}"] - mean).unsqueeze(2)).squeeze(2), pad),
+        }
+        S, s = self.interpolants(new, there)
+        new[f"C{there}"] = (new[f"C{there}"] + V @ S) * (torch.arange(n, device=V.device) < rank)
+        new[self.constant(there)] = constant + (V @ s.unsqueeze(2)).squeeze(2)
+        for name, value in new.items():
+            parameters[name].copy_(value)
+
     # One problem on its own.
 
     def arrays(self, parameters: Views, problem: int = 0) -> Arrays:
@@ -255,10 +351,35 @@ class SplineNetwork:
         network = replace(self, neurons=tuple(arrays[f"b{layer}"].size for layer in range(self.n_layers)))
         return network, network.embed(arrays, Parameters.zeros(network.shapes, 1, dtype=torch.float64))
 
+    def narrowed(self, parameters: Parameters, X: Tensor, weights: Tensor) -> tuple[SplineNetwork, Parameters]:
+        """Return one problem with no more inner coordinates than the ranks.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            One problem.
+        X, weights : Tensor of shape (n_samples, n_features) and (n_samples,)
+            Rows, which say what is important where training has not come to it.
+        """
+        ranks = self.widths[1:-1] if self.ranks is None else self.ranks
+        narrow = replace(self, widths=(self.widths[0], *ranks, self.widths[-1]), ranks=None)
+        if any(
+            bool(parameters.views[f"C{layer + 1}"][..., rank:].any())
+            or bool(parameters.views[f"W{layer + 1}"][..., rank:].any())
+            for layer, rank in enumerate(ranks)
+        ):
+            parameters = parameters.with_flat(parameters.flat.clone())
+            self.condense(ranks, parameters.views, parameters.zeros_like().views, X[None], weights[None, :, None])
+        corners = {name: tuple(slice(0, size) for size in shape) for name, shape in narrow.shapes.items()}
+        arrays = {name: array[corners[name]] for name, array in self.arrays(parameters.views).items()}
+        return narrow.of(arrays)
+
     def embed(self, arrays: Arrays, into: Parameters, problem: int = 0) -> Parameters:
         """Write the arrays of a network that is not larger into the leading units of ``into``; return ``into``."""
         for name, array in arrays.items():
             corner = tuple(slice(0, size) for size in array.shape)
+            if name.startswith("W"):
+                into.views[name][problem][: len(array)] = 0.0
             into.views[name][problem][corner] = torch.as_tensor(array, dtype=into.flat.dtype)
         return into
 

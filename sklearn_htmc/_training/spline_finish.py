@@ -33,12 +33,15 @@ _CONVEX_ROUNDS = 100
 _WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
-_CONFIRMED = 2  # searches in a row that find nothing, the later ones with ...
-_EFFORT = 4  # ... more starts
+_GLANCE = 0.25  # effort of a search where a neuron need not be the best
+_FEW = 10  # neurons found, or fewer, after which the effort doubles ...
+_EFFORT = 4.0  # ... up to this
+_CONFIRMED = 2  # searches in a row with all effort that find nothing
 _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
 _ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
 _DESIGN_ENTRIES = 4_000_000  # of the columns held at a time
+_WIDE = 8  # inner coordinates at the start of training, at least
 _PATIENCE = 3  # neurons in a row that help nothing, after which growth ends
 _GROWN = 40  # neurons of a network up to which growth is tried as well
 _ROUND = 0.1  # share of the neurons that go in one round
@@ -62,14 +65,24 @@ class SplineFamily:
     max_neurons: int | None = None
     rounds: int = 12
 
+    @property
+    def trained(self) -> SplineNetwork:
+        """Sizes of the first-order phase: few coordinates are found best among some more."""
+        widths, ranks = self.architecture.widths, self.architecture.widths[1:-1]
+        wide = tuple(max(rank, _WIDE) for rank in ranks)
+        return replace(self.architecture, widths=(widths[0], *wide, widths[-1]), ranks=ranks)
+
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""
         rows, judge = task.rows, Problem(task.rows, task.strength, SplineCalculus())
+        finite = np.isfinite(mean_loss(*trained, rows))  # else it has diverged
+        if finite:
+            trained = trained[0].narrowed(trained[1], rows.X, rows.weights)
         candidates: list[Network] = [self.architecture.of(constant(self.architecture, rows))]
         if self.architecture.skip and self.architecture.n_outputs <= min(self.architecture.widths[1:]):
             candidates.append(self.architecture.of(linear(self.architecture, rows, task.strength)))
         simple = candidates[-1]
-        if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged
+        if finite:
             candidates.append(without_negligible(*trained, rows))
         if self.max_neurons is not None or settings.polish or self._has_one_input:
             generator = torch.Generator().manual_seed(task.seed)
@@ -105,13 +118,15 @@ class SplineFamily:
         network, parameters = start
         if network.widths[0] == 1:
             network, parameters = network.of(knots_at_rows(network, parameters, judge.rows))
-        point, confirmed = judge.at(*fitted_outgoing(network, parameters, judge)), 0
+        point, effort, confirmed = judge.at(*fitted_outgoing(network, parameters, judge)), _GLANCE, 0
         for _ in range(_CONVEX_ROUNDS):
             end.watch(0, point.loss, point.n_edges)
-            grown = with_violations(judge, point, generator, _EFFORT if confirmed else 1)
-            confirmed = confirmed + 1 if grown is None else 0
+            grown = with_violations(judge, point, generator, effort)
+            confirmed = confirmed + 1 if grown is None and effort == _EFFORT else 0
             if confirmed == _CONFIRMED:
                 break
+            if grown is None or sum(grown[0].neurons) - sum(point.network.neurons) <= _FEW:
+                effort = min(2.0 * effort, _EFFORT)
             if grown is not None:
                 point = judge.at(*fitted_outgoing(*grown, judge))
         return point
@@ -146,7 +161,7 @@ class SplineFamily:
         point, failures = judge.at(*start), 0
         for _ in range(min(2 * limit, 3 * self.rounds)):
             room = min(max(1, limit // 20), limit - sum(point.network.neurons))
-            grown = with_violations(judge, point, generator, room=room)
+            grown = with_violations(judge, point, generator, _GLANCE, room=room)
             trial = point.compacted() if grown is None else grown
             problem = _movable(judge, *trial)
             if problem is None:

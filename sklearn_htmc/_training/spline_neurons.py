@@ -121,7 +121,7 @@ def fewer_neurons(problem: Problem, point: Point, n_gone: int, *, exact: bool) -
 
 
 def with_violations(
-    problem: Problem, point: Point, generator: torch.Generator, effort: int = 1, room: int | None = None
+    problem: Problem, point: Point, generator: torch.Generator, effort: float = 1.0, room: int | None = None
 ) -> Network | None:
     """Return the network with neurons and entries that violate the certificate, small; None where there are none.
 
@@ -133,7 +133,7 @@ def with_violations(
         Where.
     generator : torch.Generator
         Draws the starts of the search.
-    effort : int
+    effort : float
         See `violation.most_violated`.
     room : int or None
         Neurons that may come in, those that are missed most; None takes some for every layer.
@@ -170,7 +170,7 @@ class _At:
 
 
 def searched(
-    network: SplineNetwork, parameters: Parameters, rows: Rows, generator: torch.Generator, effort: int = 1
+    network: SplineNetwork, parameters: Parameters, rows: Rows, generator: torch.Generator, effort: float = 1.0
 ) -> Iterator[tuple[_At, Neurons]]:
     """Yield, for every layer, what it reads and the neurons that correlate most with the slope at its outputs."""
     f, tape = network.forward(parameters.views, rows.X[None])
@@ -182,7 +182,8 @@ def searched(
     ]
     for layer, at in enumerate(backward(network, parameters, tape, slope)):
         measure = Measure.of(at.h, at.g, reduced=network.skip, shared=network.penalty == "multitask")
-        found = most_violated(measure, generator, parameters.views[f"W{layer}"][0], effort)
+        known = measure.correlation(*(parameters.views[f"{kind}{layer}"][0] for kind in "Wb"))
+        found = most_violated(measure, generator, known, effort)
         yield _At(at.h, squares[layer]), found
 
 

@@ -79,6 +79,10 @@ class Family(Protocol):
     def architecture(self) -> Architecture:
         """The largest sizes."""
 
+    @property
+    def trained(self) -> Architecture:
+        """Sizes of the first-order phase, perhaps larger, which `finished` brings down."""
+
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Take one problem from the end of the first-order phase to the finished network.
 
