@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 12  # of the second-order phase of a composition ...
 _PASSES = 25  # ... and passes of the first-order phase for each of them
+_WIDE, _WIDE_PASSES = 8, 100  # inner coordinates at the start of training, if there are that many passes
 
 
 class SplineLayer(NamedTuple):
@@ -75,7 +76,8 @@ class DeepSplineRegressor(NetworkRegressor):
         on all rows.
     ranks : tuple of int, default=(8,)
         Widths between the shallow networks, which bound the ranks of the weights between their neurons. ``()`` is one
-        shallow network, ``(2,)`` looks for two nonlinear coordinates.
+        shallow network, ``(2,)`` looks for two nonlinear coordinates. With 100 passes and more, training starts with
+        eight coordinates where fewer are asked for, and condenses them to the most important ones on the way.
     n_neurons : int, default=128
         ReLU neurons of every shallow network before training. The second-order phase takes out and adds neurons.
     penalty : {"path_norm", "weight_decay", "multitask"}, default="path_norm"
@@ -242,7 +244,9 @@ class DeepSplineRegressor(NetworkRegressor):
             neurons = tuple(max(n, block.n_neurons) for n, block in zip(neurons, fitted.blocks, strict=True))
         network = SplineNetwork(widths, neurons, self.penalty, bool(self.skip))
         budget = None if self.max_neurons is None else int(self.max_neurons)
-        return SplineFamily(network, budget, rounds=max(1, min(_ROUNDS, self.max_iter // _PASSES)))
+        # Training that comes down from more coordinates than the ranks needs time for it.
+        wide = _WIDE if self.max_iter >= _WIDE_PASSES else 1
+        return SplineFamily(network, budget, rounds=max(1, min(_ROUNDS, self.max_iter // _PASSES)), wide=wide)
 
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.first_order import Settings

@@ -50,7 +50,6 @@ def quick(regressor):
         ResNetNormRegressor(alpha=0.01, max_iter=20),
         ResNetNormRegressor(alpha=0.01, weighting="path", max_edges=20, n_blocks=1, width=8, n_neurons=8, max_iter=20),
         DeepSplineRegressor(),
-        DeepSplineRegressor(alpha=0.01, max_iter=20),
         DeepSplineRegressor(alpha=0.01, penalty="weight_decay", skip=False, ranks=(2,), n_neurons=8, max_iter=20),
         DeepSplineRegressor(alpha=0.01, penalty="multitask", max_neurons=4, ranks=(), n_neurons=8, max_iter=20),
     ]

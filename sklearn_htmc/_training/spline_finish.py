@@ -41,7 +41,6 @@ _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
 _ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
 _DESIGN_ENTRIES = 4_000_000  # of the columns held at a time
-_WIDE = 8  # inner coordinates at the start of training, at least
 _PATIENCE = 3  # neurons in a row that help nothing, after which growth ends
 _GROWN = 40  # neurons of a network up to which growth is tried as well
 _ROUND = 0.1  # share of the neurons that go in one round
@@ -59,17 +58,20 @@ class SplineFamily:
         Budget of neurons of all layers.
     rounds : int
         Rounds of descent and entry for a composition, at most; growth has three times as many.
+    wide : int
+        Inner coordinates at the start of training, at least.
     """
 
     architecture: SplineNetwork
     max_neurons: int | None = None
     rounds: int = 12
+    wide: int = 8
 
     @property
     def trained(self) -> SplineNetwork:
         """Sizes of the first-order phase: few coordinates are found best among some more."""
         widths, ranks = self.architecture.widths, self.architecture.widths[1:-1]
-        wide = tuple(max(rank, _WIDE) for rank in ranks)
+        wide = tuple(max(rank, self.wide) for rank in ranks)
         return replace(self.architecture, widths=(widths[0], *wide, widths[-1]), ranks=ranks)
 
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
