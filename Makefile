@@ -15,7 +15,7 @@ QUALITY_FLAGS ?=
 SPEED_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types doc benchmark-quality benchmark-speed clean distclean
+.PHONY: help demo test test-all lint format types doc benchmark-quality benchmark-speed clean distclean
 .DELETE_ON_ERROR:
 
 help: ## Show this list.
@@ -24,8 +24,11 @@ help: ## Show this list.
 demo: $(VENV)/.ready ## Fit real data over a grid of alphas beside two familiar models (a minute).
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.ready ## Run every test and doctest.
+test: $(VENV)/.ready ## Run every test and doctest but the slow ones.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS)
+
+test-all: $(VENV)/.ready ## Run the slow tests as well.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS) -m "slow or not slow"
 
 lint: $(VENV)/.ready ## Check style and spelling; changes nothing.
 	$(BIN)/ruff check .

@@ -63,7 +63,7 @@ def test_larger_alpha_gives_fewer_edges_a_smaller_norm_and_a_worse_fit(ramps, qu
     assert fits[-1].n_edges_ == 0
 
 
-@pytest.mark.parametrize("budget", [1, 3, 10, 30, 100])
+@pytest.mark.parametrize("budget", [1, 10, 100])
 def test_budget_of_edges_is_met(ramps, quick, budget):
     X, y = ramps(150)
     model = quick(max_edges=budget, n_neurons=16, width=8).fit(X, y)
@@ -78,7 +78,7 @@ def test_budget_of_edges_is_met(ramps, quick, budget):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"early_stopping": True}, {"alpha": "auto"}, {"weighting": "path"}, {"max_iter": 1}, {"max_iter": 5}],
+    [{"early_stopping": True}, {"alpha": "auto"}, {"weighting": "path"}, {"max_iter": 1}],
     ids=str,
 )
 def test_budget_of_edges_is_met_with_other_parameters(ramps, quick, parameters):

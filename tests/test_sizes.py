@@ -175,7 +175,7 @@ def test_removal_does_not_take_the_only_way_out(grown):
     "change",
     ["duplicated features", "duplicated rows", "linear", "wide", "constant feature", "weights", "few values"],
 )
-@pytest.mark.parametrize("max_edges", [None, 25])
+@pytest.mark.parametrize("max_edges", [None, pytest.param(25, marks=pytest.mark.slow)])
 def test_degenerate_problems_do_not_break_the_fit(change, max_edges):
     X, y = make_friedman1(120, n_features=5, noise=0.3, random_state=0)
     weights = None

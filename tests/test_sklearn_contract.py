@@ -46,15 +46,26 @@ def quick(regressor):
 
 @parametrize_with_checks(
     [
-        ResNetNormRegressor(),
-        ResNetNormRegressor(alpha=0.01, max_iter=20),
-        ResNetNormRegressor(alpha=0.01, weighting="path", max_edges=20, n_blocks=1, width=8, n_neurons=8, max_iter=20),
-        DeepSplineRegressor(),
+        ResNetNormRegressor(max_iter=40),
+        ResNetNormRegressor(alpha=0.01, weighting="path", n_blocks=1, width=8, n_neurons=8, max_iter=20),
+        DeepSplineRegressor(n_neurons=16, max_iter=20),
         DeepSplineRegressor(alpha=0.01, penalty="weight_decay", skip=False, ranks=(2,), n_neurons=8, max_iter=20),
-        DeepSplineRegressor(alpha=0.01, penalty="multitask", max_neurons=4, ranks=(), n_neurons=8, max_iter=20),
     ]
 )
 def test_every_check_of_scikit_learn_passes(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [
+        ResNetNormRegressor(),
+        ResNetNormRegressor(alpha=0.01, max_edges=20, n_neurons=8, max_iter=20),
+        DeepSplineRegressor(),
+        DeepSplineRegressor(alpha=0.01, penalty="multitask", max_neurons=4, ranks=(), n_neurons=8, max_iter=20),
+    ]
+)
+def test_every_check_of_scikit_learn_passes_with_defaults_and_budgets(estimator, check):
     check(estimator)
 
 
@@ -115,10 +126,10 @@ def test_a_copy_goes_on_with_partial_fit_like_the_original(ramps, quick):
 
 
 def test_pickle_of_a_fit_on_many_rows_is_small_and_holds_no_rows(rng, ramps, quick):
-    X, y = ramps(36_000, n_features=10)
+    X, y = ramps(5_000, n_features=10)
     model = quick(alpha=0.01, max_iter=1).fit(X, y)
     dumped = pickle.dumps(model)
-    assert len(dumped) < 1_000_000
+    assert len(dumped) < 0.3 * X.nbytes
     for row in rng.choice(len(X), 100):
         assert X[row].tobytes() not in dumped
         assert y[row].tobytes() not in dumped
@@ -129,7 +140,7 @@ def test_pickle_of_a_fit_on_many_rows_is_small_and_holds_no_rows(rng, ramps, qui
 
 def test_grid_search_in_two_processes_finds_what_one_finds(ramps, quick):
     X, y = ramps(120)
-    grid = {"alpha": [0.1, 0.003], "n_neurons": [8, 16]}
+    grid = {"alpha": [0.1, 0.003]}
     one, two = (GridSearchCV(quick(), grid, cv=2, n_jobs=n_jobs).fit(X, y) for n_jobs in (None, 2))
     assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
     assert one.best_params_ == two.best_params_
