@@ -46,9 +46,8 @@ def quick(regressor):
 
 @parametrize_with_checks(
     [
-        ResNetNormRegressor(max_iter=40),
+        ResNetNormRegressor(n_neurons=16, max_iter=20),
         ResNetNormRegressor(alpha=0.01, weighting="path", n_blocks=1, width=8, n_neurons=8, max_iter=20),
-        DeepSplineRegressor(n_neurons=16, max_iter=20),
         DeepSplineRegressor(alpha=0.01, penalty="weight_decay", skip=False, ranks=(2,), n_neurons=8, max_iter=20),
     ]
 )
@@ -422,7 +421,16 @@ def running_threads():
     return {thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)}
 
 
+@pytest.fixture
+def interruptible():
+    """Let SIGINT raise KeyboardInterrupt, also where the tests were started in the background and ignore it."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 @BOTH_ALPHAS
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_a_fit_stops_it_and_leaves_nothing(ramps, regressor, two_threads, alpha):
     X, y = ramps(1000)
     before, threads = state_of_the_process(), running_threads()

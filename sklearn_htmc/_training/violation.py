@@ -23,7 +23,7 @@ from torch import Tensor
 _STARTS = 512  # random directions
 _POINTS = 1_000  # on which they climb
 _CLIMBERS = 64  # the best of them, which go on
-_FAR, _CLOSE = (0.3, 70), (0.05, 25)  # first length and number of steps of both climbs
+_FAR, _CLOSE = (0.3, 30), (0.05, 12)  # first length and number of steps of both climbs
 _LAST, _STEPS = 24, 3  # the best of all, which climb from kink to kink, and their steps
 _MOVES = (1.0, 0.4, 0.15, 0.05, 0.01)  # shares of the way to the gradient that are tried in a step
 _COLUMNS = 4_000_000  # entries sorted at a time
