@@ -277,6 +277,15 @@ def test_depth_pays_where_the_target_is_a_composition(rng):
     assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(shallow.predict(X[test]), y[test])
 
 
+def test_early_stopping_keeps_a_network_that_was_trained_with_its_ranks(rng):
+    X = rng.uniform(-1.0, 1.0, (600, 6))
+    y = bump(X)
+    stopped = model(ranks=(2,), max_iter=100, early_stopping=True, n_iter_no_change=5).fit(X, y)
+    assert 60 < stopped.n_iter_ <= 100  # coordinates are condensed up to 60 % of the passes
+    assert max(stopped.weight_ranks_) <= 2
+    assert stopped.score(X, y) > 0.8
+
+
 @pytest.mark.parametrize("target", [wave, bump])
 def test_depth_pays_against_a_network_without_structure(rng, target):
     X = rng.uniform(-1.0, 1.0, (4000, 8))

@@ -317,6 +317,8 @@ class _Loop:
             self._one_pass(step, refresh)
             if n_pass + 1 in self._condensations():
                 _condense(self.work, self._condensations().index(n_pass + 1))
+                if self.judge is not None:
+                    self.judge.forget()
             if n_pass + 1 in self._removals():
                 _remove(self.work, self.settings, self._removals().index(n_pass + 1))
             if (n_pass + 1) % _CHECK == 0 and self.settings.rate is None and self._end_some(n_pass + 1):
@@ -383,7 +385,9 @@ class _Loop:
         finite = torch.isfinite(work.loss)
         ended = ~finite | (flat_network & (n_pass > (_RAMP + _WARM_UP) * self.settings.max_iter))
         if self.judge is not None:
-            ended |= self.judge.look(work, self.running)
+            waited = self.judge.look(work, self.running)
+            if n_pass > max(self._condensations(), default=0):  # before that nothing is final
+                ended |= waited
         flags = ended.tolist()
         if not any(flags):
             return False
@@ -416,6 +420,11 @@ class _Judge:
         self.best_loss = torch.full((len(problems),), math.inf, device=work.positions.device)
         self.waited = torch.zeros(len(problems), device=work.positions.device)
         self.patience = settings.patience or 0
+
+    def forget(self) -> None:
+        """Start anew with networks that have become smaller."""
+        self.best_loss.fill_(math.inf)
+        self.waited.zero_()
 
     def look(self, work: _Workspace, running: list[int]) -> Tensor:
         """Evaluate the running problems and return which of them have waited long enough."""
