@@ -118,13 +118,13 @@ class Measure:
 
     def projected(self, W: Tensor) -> Tensor:
         """Return ``w.x`` for all normals and points, of shape (n_neurons, n_points)."""
-        z = W @ self.h.to(W.dtype).T
+        z = W @ self.h.T
         return torch.cat([z, torch.zeros_like(W[:, :1]), W], dim=1) if self.is_reduced else z
 
     def moments(self, mass: Tensor) -> Tensor:
         """Return ``sum_i m_i x_i`` for masses of shape (n_neurons, n_points)."""
         n = len(self.h)
-        total = mass[:, :n] @ self.h.to(mass.dtype)
+        total = mass[:, :n] @ self.h
         return total.add_(mass[:, n + 1 :]) if self.is_reduced else total
 
     def points_at(self, index: Tensor) -> Tensor:
