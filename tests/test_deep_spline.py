@@ -153,7 +153,7 @@ def test_the_outer_search_finds_what_a_coarse_fit_misses(rng):
 def test_ranks_bound_the_weights_between_neurons(rng):
     X = rng.normal(size=(120, 5))
     y = np.sin(X[:, 0] + X[:, 1]) * np.abs(X[:, 2])
-    fitted = model(alpha=1e-4, ranks=(2, 3), max_iter=40).fit(X, y)
+    fitted = model(alpha=1e-4, ranks=(2, 3), max_iter=40, skip=False).fit(X, y)  # with lines one layer does it all
     assert len(fitted.weight_ranks_) == 2
     for rank, limit, later, earlier in zip(
         fitted.weight_ranks_, (2, 3), fitted.layers_[1:], fitted.layers_, strict=False
@@ -172,14 +172,29 @@ def test_layers_compose_to_the_prediction(rng):
     assert_allclose(h[:, 0], fitted.predict(X), rtol=1e-10)
 
 
-def test_path_norm_and_weight_decay_have_the_same_minimisers():
-    x, y, _ = one_input(9)
-    X = np.column_stack([x, x**2])
+@pytest.mark.parametrize("alpha", [0.01, 0.001])
+@pytest.mark.parametrize("ranks", [(), (2,), (8,), (3, 3)])
+def test_path_norm_and_weight_decay_have_the_same_minimisers(rng, ranks, alpha):
+    X = rng.uniform(size=(150, 5))
+    y = 10 * np.sin(np.pi * X[:, 0] * X[:, 1]) + 20 * (X[:, 2] - 0.5) ** 2 + 10 * X[:, 3] + 5 * X[:, 4]
     ends = [
-        model(alpha=0.01, ranks=(), penalty=penalty, n_neurons=64, max_iter=300).fit(X, y).objective_
+        model(alpha=alpha, ranks=ranks, penalty=penalty, n_neurons=64, max_iter=100).fit(X, y).objective_
         for penalty in ("path_norm", "weight_decay")
     ]
     assert_allclose(*ends, rtol=0.01)
+
+
+def test_a_composition_is_no_worse_than_one_layer_of_it(rng):
+    """With all neurons in the first layer the problem is a lasso, and training must not end above it."""
+    X = rng.uniform(-1.0, 1.0, (200, 3))
+    y = np.sin(3.0 * X[:, 0]) + X[:, 1] ** 2 * X[:, 2] + 0.1 * rng.normal(size=200)
+    alone = model(alpha=0.005, ranks=(), n_neurons=64).fit(X, y)
+    loss = alone.objective_ - 0.005 * alone.rbv2_norm_
+    bound = loss + 0.005 * 2.0 * np.sqrt(alone.rbv2_norm_)  # both layers share the norm equally
+    for seed in range(4):
+        for ranks in ((2,), (8,)):
+            deep = model(alpha=0.005, ranks=ranks, n_neurons=64, max_iter=60, random_state=seed).fit(X, y)
+            assert deep.objective_ <= bound
 
 
 def test_a_line_costs_no_neuron_unless_it_has_to_be_made_of_them(rng):
@@ -269,11 +284,12 @@ def bump(X):
 def test_depth_pays_where_the_target_is_a_composition(rng):
     X = rng.uniform(-1.0, 1.0, (4000, 8))
     y = bump(X)
-    train, test = slice(0, 1000), slice(1000, None)
+    train, test = slice(0, 600), slice(1000, None)
     deep, shallow = (
-        model(alpha=0.01, ranks=ranks, n_neurons=64, max_iter=100).fit(X[train], y[train]) for ranks in ((2,), ())
+        model(alpha=0.002, ranks=ranks, n_neurons=64, max_iter=100).fit(X[train], y[train]) for ranks in ((2,), ())
     )
     assert deep.objective_ < shallow.objective_
+    assert deep.weight_ranks_ == (2,)
     assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(shallow.predict(X[test]), y[test])
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve
 
 from sklearn_htmc._network import Floats
 
@@ -68,7 +67,7 @@ def _towards(
 ) -> Floats:
     """Return the best point on the way to the minimum with the signs held: there, or where a coefficient is zero."""
     G = gram[np.ix_(active, active)]
-    step = solve(G + ridge * np.eye(len(active)), slope[active] - strength * signs, assume_a="sym", check_finite=False)
+    step = np.linalg.solve(G + ridge * np.eye(len(active)), slope[active] - strength * signs)
     now = x[active]
     with np.errstate(divide="ignore", invalid="ignore"):
         crossings = np.where(now * step < 0, -now / step, np.inf)
@@ -170,7 +169,7 @@ class _Shared:
         H[np.diag_indices_from(H)] += _RIDGE * (float(np.trace(H)) / len(H) + 1e-300)
         step = np.zeros_like(x)
         fall = slope[unit, output] - self.strength * u
-        step[unit, output] = solve(H, fall, assume_a="sym", check_finite=False)
+        step[unit, output] = np.linalg.solve(H, fall)
         along = (x * step).sum(axis=1)
         crossings = np.divide(-(length**2), along, out=np.full(len(x), np.inf), where=along < 0)
         stops = np.concatenate([np.unique(crossings[crossings < 1.0]), _SHORTER, [1.0]])

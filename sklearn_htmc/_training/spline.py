@@ -13,6 +13,7 @@ neuron is the same for (w, b) and (-w, -b). Without skip connections neurons are
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -117,7 +118,8 @@ class SplineNetwork:
                 if self.skip:
                     scale = (0.3 if last else 1.0) / math.sqrt(self.widths[layer])
                     one[f"C{layer}"].normal_(0.0, scale, generator=generator)
-        self._normalise(parameters.views)
+        for layer in range(self.n_layers):
+            self._normalise(parameters.views, layer)
         return parameters
 
     # Evaluation.
@@ -136,6 +138,12 @@ class SplineNetwork:
         V = parameters[f"V{layer}"]
         constant = parameters[self.constant(layer)] - torch.bmm(V, s.unsqueeze(2)).squeeze(2)
         return parameters[f"C{layer}"] - torch.bmm(V, S), constant
+
+    def reduced(self, parameters: Views, X: Tensor) -> Tensor:
+        """Return the reduced neurons of the first layer of one problem, of shape (n_samples, n_neurons)."""
+        S, s = (part[0] for part in self.interpolants(parameters, 0))
+        a = (X @ parameters["W0"][0].T - parameters["b0"][0]).relu_()
+        return a.sub_(s).sub_(X @ S.T)
 
     def forward(self, parameters: Views, X: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return outputs and the tape: per layer its input h, the plain neurons a, ``S``, ``s`` and the affine matrix.
@@ -158,6 +166,34 @@ class SplineNetwork:
             h = torch.baddbmm(torch.bmm(h, matrix.mT), a, V.mT).add_(constant.mT)
         return h, tape
 
+    def slopes(self, parameters: Views, tape: list[Tensor], g: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the derivatives of ``sum_j g_j f_j``, from the last layer to the first.
+
+        Parameters
+        ----------
+        parameters : dict of Tensor
+            Views of the parameters.
+        tape : list of Tensor
+            What `forward` returned.
+        g : Tensor of shape (n_problems, n_samples, n_outputs)
+            Multiples of the outputs, row by row.
+
+        Yields
+        ------
+        layer : int
+            The layer.
+        g : Tensor of shape (n_problems, n_samples, n_out)
+            Derivatives with respect to what it writes.
+        z : Tensor of shape (n_problems, n_samples, n_neurons)
+            Derivatives with respect to what its neurons take the positive part of.
+        """
+        for layer in reversed(range(self.n_layers)):
+            a, matrix = tape[5 * layer + 1], tape[5 * layer + 4]
+            z = through_relu(torch.bmm(g, parameters[f"V{layer}"]), a)
+            yield layer, g, z
+            if layer:
+                g = torch.baddbmm(torch.bmm(z, parameters[f"W{layer}"]), g, matrix)
+
     def gradient(self, parameters: Views, X: Tensor, residual: Tensor, tape: list[Tensor], out: Views) -> None:
         """Write ``sum_i residual_i df(x_i)/dt`` into ``out`` (back-propagation).
 
@@ -172,13 +208,11 @@ class SplineNetwork:
         tape : list of Tensor
             What `forward` returned.
         """
-        g = residual
-        for layer in reversed(range(self.n_layers)):
-            h, a, S, s, matrix = tape[5 * layer : 5 * layer + 5]
+        for layer, g, z in self.slopes(parameters, tape, residual):
+            h, a, S, s, _ = tape[5 * layer : 5 * layer + 5]
             W, b, V = (parameters[f"{kind}{layer}"] for kind in "WbV")
             dC = torch.bmm(g.mT, h)
             dc = g.sum(1)
-            z = through_relu(torch.bmm(g, V), a)
             torch.bmm(g.mT, a, out=out[f"V{layer}"])
             torch.bmm(z.mT, h, out=out[f"W{layer}"])
             torch.sum(z, 1, out=out[f"b{layer}"]).neg_()
@@ -191,8 +225,6 @@ class SplineNetwork:
                 at_S_on = at_S * (b.unsqueeze(2) < W)
                 out[f"W{layer}"].sub_(at_S_on)
                 out[f"b{layer}"].add_(at_S_on.sum(2)).add_((at_s - at_S.sum(2)) * (b < 0))
-            if layer:
-                g = torch.baddbmm(torch.bmm(z, W), g, matrix)
 
     # The norm.
 
@@ -240,14 +272,14 @@ class SplineNetwork:
             size = W.norm(dim=2, keepdim=True)
             W.div_(torch.where(size > 0, size, 1.0))
 
-    def _normalise(self, parameters: Views) -> None:
-        for layer in range(self.n_layers):
-            W, b, V = (parameters[f"{kind}{layer}"] for kind in "WbV")
-            size = W.norm(dim=2)
-            size = torch.where(size > 0, size, 1.0)
-            W.div_(size.unsqueeze(2))
-            b.div_(size)
-            V.mul_(size.unsqueeze(1))
+    def _normalise(self, parameters: Views, layer: int) -> None:
+        """Put the weights of the neurons of a layer on the sphere, in place; the function stays."""
+        W, b, V = (parameters[f"{kind}{layer}"] for kind in "WbV")
+        size = W.norm(dim=2)
+        size = torch.where(size > _SAME, size, 1.0)
+        W.div_(size.unsqueeze(2))
+        b.div_(size)
+        V.mul_(size.unsqueeze(1))
 
     def is_constant(self, parameters: Views) -> Tensor:
         """Return which problems have a last layer of zeros."""
@@ -273,7 +305,7 @@ class SplineNetwork:
             Rows.
         """
         for layer, rank in enumerate(ranks):
-            _, tape = self.forward(parameters, X)
+            f, tape = self.forward(parameters, X)
             h = tape[5 * (layer + 1)].double()
             share = (weights / weights.sum(1, keepdim=True)).double()
             mean = (share * h).sum(1, keepdim=True)
@@ -281,7 +313,9 @@ class SplineNetwork:
             covariance = torch.bmm(h.mT, share * h)
             G = torch.zeros_like(covariance)
             for output in range(self.n_outputs):
-                g = self._slopes_at(layer + 1, output, parameters, tape).double()
+                one = torch.zeros_like(f)
+                one[:, :, output] = 1.0
+                g = next(g for at, g, _ in self.slopes(parameters, tape, one) if at == layer).double()
                 G += torch.bmm(g.mT, share * g)
             eigenvalues, vectors = torch.linalg.eigh(covariance)
             root = eigenvalues.clamp(min=0.0).sqrt()
@@ -294,16 +328,6 @@ class SplineNetwork:
                 squares[name].copy_(squares[name].mean(axis, keepdim=True).expand_as(squares[name]))
             squares[f"c{layer}"].copy_(squares[f"c{layer}"].mean(1, keepdim=True).expand_as(squares[f"c{layer}"]))
 
-    def _slopes_at(self, layer: int, output: int, parameters: Views, tape: list[Tensor]) -> Tensor:
-        """Return the derivatives of an output with respect to the input of a layer."""
-        g = torch.zeros_like(torch.bmm(tape[-5], tape[-1].mT))
-        g[:, :, output] = 1.0
-        for later in reversed(range(layer, self.n_layers)):
-            _, a, _, _, matrix = tape[5 * later : 5 * later + 5]
-            z = through_relu(torch.bmm(g, parameters[f"V{later}"]), a)
-            g = torch.baddbmm(torch.bmm(z, parameters[f"W{later}"]), g, matrix)
-        return g
-
     def _change_basis(self, layer: int, A: Tensor, B: Tensor, mean: Tensor, parameters: Views) -> None:
         """Let ``u = A (h - mean)`` take the place of the outputs h of a layer, and ``B u + mean`` be what is read."""
         here, there = layer, layer + 1
@@ -315,20 +339,19 @@ class SplineNetwork:
         b = b - (W @ mean.unsqueeze(2)).squeeze(2)
         constant = constant + (matrix @ mean.unsqueeze(2)).squeeze(2)
         W, matrix = W @ B, matrix @ B
-        size = W.norm(dim=2)
-        size = torch.where(size > _SAME, size, 1.0)
-        W, b, V = W / size.unsqueeze(2), b / size, V * size.unsqueeze(1)
         pad = (0, n - rank)
         new = {
             f"W{there}": torch.nn.functional.pad(W, pad),
             f"b{there}": b,
-            f"V{there}": V,
+            f"V{there}": V.clone(),
             f"C{there}": torch.nn.functional.pad(matrix, pad),
             self.constant(there): constant,
             f"V{here}": torch.nn.functional.pad((A @ p[f"V{here}"]).mT, pad).mT,
             f"C{here}": torch.nn.functional.pad((A @ p[f"C{here}"]).mT, pad).mT,
             f"c{here}": torch.nn.functional.pad((A @ (p[f"c{here}"] - mean).unsqueeze(2)).squeeze(2), pad),
         }
+        self._normalise(new, there)
+        V = new[f"V{there}"]
         S, s = self.interpolants(new, there)
         new[f"C{there}"] = (new[f"C{there}"] + V @ S) * (torch.arange(n, device=V.device) < rank)
         new[self.constant(there)] = constant + (V @ s.unsqueeze(2)).squeeze(2)

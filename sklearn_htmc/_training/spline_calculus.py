@@ -18,7 +18,6 @@ from torch import Tensor
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.calculus import Gradients, Kinds, Value
 from sklearn_htmc._training.objective import Rows, loss_and_gradient, mean_loss
-from sklearn_htmc._training.residual import through_relu
 from sklearn_htmc._training.spline import SplineNetwork
 
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
@@ -171,12 +170,9 @@ def output_slopes(network: SplineNetwork, parameters: Parameters, X: Tensor) -> 
 def backward(network: SplineNetwork, parameters: Parameters, tape: list[Tensor], g: Tensor) -> list[LayerSlopes]:
     """Return the layers with the derivatives of ``sum_j g_j f_j`` at every row."""
     layers = []
-    for layer in reversed(range(network.n_layers)):
-        h, a, S, s, matrix = (part[0] for part in tape[5 * layer : 5 * layer + 5])
-        layers.append(LayerSlopes(h, a, S, s, g))
-        if layer:
-            z = through_relu(g @ parameters.views[f"V{layer}"][0], a)
-            g = torch.addmm(z @ parameters.views[f"W{layer}"][0], g, matrix)
+    for layer, slope, _ in network.slopes(parameters.views, tape, g[None]):
+        h, a, S, s = (part[0] for part in tape[5 * layer : 5 * layer + 4])
+        layers.append(LayerSlopes(h, a, S, s, slope[0]))
     return layers[::-1]
 
 

@@ -1,9 +1,12 @@
 """From the end of the first-order phase to the finished composition of shallow networks, for one problem.
 
-A single shallow network has a convex objective over measures on neurons. It is solved by turns: the outgoing weights
-and the affine part of the neurons at hand by Gauss-Newton steps, which are exact there, and then the neurons that are
-missed most come in (Frank-Wolfe with full correction). Neurons at hand climb as well, so that a hyperplane moves by
-being replaced. In compositions hyperplanes move with everything else, and neurons of all layers come in.
+Two networks start: the trained one, and the best one with all neurons in the first layer, which is a lasso over neurons
+(`spline_shallow`) and for a single shallow network the end. Training on its own may leave neurons in a layer where they
+cost more than elsewhere, up to a half of the objective. Where both are close both go on, else only the better: all
+weights and hyperplanes move, and neurons of all layers come in, as many as there were at the start.
+
+A budget of neurons is spent by growing from a linear function, or by removing neurons from the best network: the first
+is better for small budgets, the second for large ones.
 """
 
 from __future__ import annotations
@@ -13,37 +16,55 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Lasso
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._training.architecture import Arrays, Parameters
+from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.first_order import Settings
-from sklearn_htmc._training.gauss_newton import Point, Problem, descend
-from sklearn_htmc._training.lasso import lasso, shared_lasso
-from sklearn_htmc._training.linear import quietly
+from sklearn_htmc._training.gauss_newton import Problem, descend
 from sklearn_htmc._training.objective import Rows, mean_loss
 from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_calculus import SplineCalculus, backward
+from sklearn_htmc._training.spline_calculus import SplineCalculus
 from sklearn_htmc._training.spline_certificate import certify
 from sklearn_htmc._training.spline_neurons import fewer_neurons, with_violations, without_negligible, without_useless
+from sklearn_htmc._training.spline_shallow import Lift, constant, solved
 from sklearn_htmc._training.task import End, Finished, Network, Task, described
 
-_CONVEX_ROUNDS = 100
+_RIVAL = 1.25  # objective, relative to the best before the second-order phase, up to which a network takes part in it
+_WORTH_FINAL, _WORTH_RANKED = 1e-3, 1e-2  # relative fall in a round of the lasso, to go on, in a fit and to rank it
 _WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
 _GLANCE = 0.25  # effort of a search where a neuron need not be the best
-_FEW = 10  # neurons found, or fewer, after which the effort doubles ...
-_EFFORT = 4.0  # ... up to this
-_CONFIRMED = 2  # searches in a row with all effort that find nothing
 _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
-_ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
-_DESIGN_ENTRIES = 4_000_000  # of the columns held at a time
 _PATIENCE = 3  # neurons in a row that help nothing, after which growth ends
-_GROWN = 40  # neurons of a network up to which growth is tried as well
-_ROUND = 0.1  # share of the neurons that go in one round
+_NEARLY = 2.0  # times the budget, up to which removing neurons may be better than growing
+_ROUND = 0.1  # share of the neurons that come or go in one round of growing or shrinking
+_GROWTH = 4  # times as many rounds for growing
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """One problem on its way.
+
+    Attributes
+    ----------
+    judge : Problem
+        What is minimised.
+    generator : torch.Generator
+        Draws the starts of searches for neurons.
+    end : End
+        Whom to tell.
+    """
+
+    judge: Problem
+    generator: torch.Generator
+    end: End
+
+    def value(self, network: Network) -> float:
+        """Return the objective, infinite where it is not finite."""
+        found = self.judge.objective(*network)
+        return found if np.isfinite(found) else np.inf
 
 
 @dataclass(frozen=True)
@@ -57,7 +78,7 @@ class SplineFamily:
     max_neurons : int or None
         Budget of neurons of all layers.
     rounds : int
-        Rounds of descent and entry for a composition, at most; growth has three times as many.
+        Rounds of descent and entry, at most; growing has more.
     wide : int
         Inner coordinates at the start of training, at least.
     """
@@ -76,26 +97,24 @@ class SplineFamily:
 
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""
-        rows, judge = task.rows, Problem(task.rows, task.strength, SplineCalculus())
-        finite = np.isfinite(mean_loss(*trained, rows))  # else it has diverged
-        if finite:
-            trained = trained[0].narrowed(trained[1], rows.X, rows.weights)
-        candidates: list[Network] = [self.architecture.of(constant(self.architecture, rows))]
-        if self.architecture.skip and self.architecture.n_outputs <= min(self.architecture.widths[1:]):
-            candidates.append(self.architecture.of(linear(self.architecture, rows, task.strength)))
-        simple = candidates[-1]
-        if finite:
-            candidates.append(without_negligible(*trained, rows))
-        if self.max_neurons is not None or settings.polish or self._has_one_input:
-            generator = torch.Generator().manual_seed(task.seed)
-            start = min(candidates, key=lambda c: _objective(judge, c))
-            improve = self._solved if self._is_lasso else self._improved
-            point = self._to_budget(judge, improve(judge, start, generator, end), end)
-            candidates = [*(c for c in candidates if self._fits(c)), point.compacted()]
-            room = min(_GROWN, _GROWN if self.max_neurons is None else self.max_neurons)
-            if not self._is_lasso and sum(point.network.neurons) <= _GROWN:
-                candidates.append(self._grown(judge, simple, room, generator, end).compacted())
-        best = without_idle(*min(candidates, key=lambda c: _objective(judge, c)), rows)
+        rows, generator = task.rows, torch.Generator().manual_seed(task.seed)
+        search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, end)
+        mean = self.architecture.of(constant(self.architecture, rows))
+        start = mean
+        if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged
+            network, parameters = trained[0].narrowed(trained[1], rows.X, rows.weights)
+            start = without_negligible(network, parameters, rows)
+        minimised = self._minimised(search, start) if settings.polish else self._ranked(search, start)
+        candidates = [minimised, start, mean]
+        best = min(candidates, key=search.value)
+        if not self._fits(best):
+            candidates = [c for c in candidates if self._fits(c)]
+            if settings.polish:
+                candidates.append(self._grown(search))
+                if sum(best[0].neurons) <= _NEARLY * (self.max_neurons or 0):
+                    candidates.append(self._shrunk(search, best))
+            best = min(candidates, key=search.value)
+        best = without_idle(*best, rows)
         other = torch.Generator().manual_seed(task.seed + 1) if settings.polish else None
         return described(task, *best, certify(*best, rows, task.strength, other), curve)
 
@@ -107,48 +126,71 @@ class SplineFamily:
         return self.max_neurons is None or sum(candidate[0].neurons) <= self.max_neurons
 
     @property
-    def _is_lasso(self) -> bool:
-        return self.architecture.n_layers == 1
+    def _limit(self) -> int:
+        """Neurons of a composition before the budget, at most: as many as there were at the start."""
+        return sum(self.architecture.neurons)
 
     @property
     def _has_one_input(self) -> bool:
-        """Whether solving is a matter of milliseconds."""
-        return self._is_lasso and self.architecture.widths[0] == 1
+        """Whether a single shallow network is solved in milliseconds."""
+        return self.architecture.widths[0] == 1
 
-    def _solved(self, judge: Problem, start: Network, generator: torch.Generator, end: End) -> Point:
-        """Solve for a single shallow network: a lasso over neurons that come and go."""
-        network, parameters = start
-        if network.widths[0] == 1:
-            network, parameters = network.of(knots_at_rows(network, parameters, judge.rows))
-        point, effort, confirmed = judge.at(*fitted_outgoing(network, parameters, judge)), _GLANCE, 0
-        for _ in range(_CONVEX_ROUNDS):
-            end.watch(0, point.loss, point.n_edges)
-            grown = with_violations(judge, point, generator, effort)
-            confirmed = confirmed + 1 if grown is None and effort == _EFFORT else 0
-            if confirmed == _CONFIRMED:
-                break
-            if grown is None or sum(grown[0].neurons) - sum(point.network.neurons) <= _FEW:
-                effort = min(2.0 * effort, _EFFORT)
-            if grown is not None:
-                point = judge.at(*fitted_outgoing(*grown, judge))
-        return point
+    @property
+    def _is_lasso(self) -> bool:
+        return self.architecture.n_layers == 1
 
-    def _improved(self, judge: Problem, start: Network, generator: torch.Generator, end: End) -> Point:
+    def _minimised(self, search: _Search, start: Network) -> Network:
+        """Minimise the objective, from the trained network or with all neurons in the first layer."""
+        if self._is_lasso:
+            rough = self._solved(search, start, None)
+            return self._solved(search, rough, None, 0.0) if self._fits(rough) else rough
+        if not Lift(self.architecture).is_possible:
+            return self._improved(search, start)
+        equal = self._solved(search, start, sum(start[0].neurons))
+        if search.value(start) <= _RIVAL * search.value(equal):
+            improved = self._improved(search, start)
+            if search.value(start) <= search.value(equal):
+                return improved
+            equal = self._solved(search, improved, sum(improved[0].neurons))
+            if search.value(improved) <= search.value(equal):
+                return improved
+        return self._improved(search, self._solved(search, equal, self._limit))
+
+    def _ranked(self, search: _Search, start: Network) -> Network:
+        """Minimise roughly: good enough to rank strengths."""
+        if self._is_lasso:
+            return self._solved(search, start, self.max_neurons, 0.0 if self._has_one_input else _WORTH_RANKED)
+        if not Lift(self.architecture).is_possible:
+            return start
+        equal = self._solved(search, start, sum(start[0].neurons), _WORTH_RANKED)
+        if search.value(start) <= search.value(equal):
+            return start
+        limit = self._limit if self.max_neurons is None else self.max_neurons
+        return self._solved(search, equal, limit, _WORTH_RANKED)
+
+    def _solved(self, search: _Search, start: Network, limit: int | None, worth: float = _WORTH_FINAL) -> Network:
+        """Return the best network with all neurons in the first layer."""
+        judge, generator, end = search.judge, search.generator, search.end
+        return solved(self.architecture, start, judge, generator, end, limit=limit, worth=worth)
+
+    def _improved(self, search: _Search, start: Network) -> Network:
         """Descend and take neurons in until neither helps, or for as long as it is worth it."""
-        point, before = judge.at(*start), math.inf
+        judge, point, before = search.judge, search.judge.at(*start), math.inf
         for _ in range(self.rounds):
             problem = _movable(judge, point.network, point.parameters)
             if problem is None:
                 break
             following = descend(problem, point.network, point.parameters, max_steps=_STEPS, tol=_FALL)
-            end.watch(0, following.loss, following.n_edges)
+            search.end.watch(0, following.loss, following.n_edges)
             converged = before - following.objective <= _WORTH * following.objective
             before, point = following.objective, following
             if self.architecture.penalty == "multitask":
                 point = without_useless(problem, point)
             if converged:
                 break
-            grown = with_violations(problem, point, generator)
+            point = problem.at(*point.compacted())
+            room = self._limit - sum(point.network.neurons)
+            grown = with_violations(problem, point, search.generator, room=room)
             if grown is not None and problem.objective(*grown) <= 2.0 * point.objective:
                 point = problem.at(*grown)
         problem = _movable(judge, *point.compacted())
@@ -156,14 +198,19 @@ class SplineFamily:
             point = descend(problem, *point.compacted(), max_steps=2 * _STEPS, tol=_FALL)
             if self.architecture.penalty == "multitask":
                 point = without_useless(problem, point)
-        return judge.at(*point.compacted())
+        return point.compacted()
 
-    def _grown(self, judge: Problem, start: Network, limit: int, generator: torch.Generator, end: End) -> Point:
-        """Take neurons in one by one from a simple network on, up to a limit: the other way to small networks."""
+    def _grown(self, search: _Search) -> Network:
+        """Take neurons in a few at a time, from a linear function on, until the budget is spent."""
+        judge, limit = search.judge, self.max_neurons or 0
+        start = self.architecture.of(constant(self.architecture, judge.rows))
+        if Lift(self.architecture).is_possible:
+            start = self._solved(search, start, 0)
         point, failures = judge.at(*start), 0
-        for _ in range(min(2 * limit, 3 * self.rounds)):
-            room = min(max(1, limit // 20), limit - sum(point.network.neurons))
-            grown = with_violations(judge, point, generator, _GLANCE, room=room)
+        for _ in range(min(2 * limit, _GROWTH * self.rounds)):
+            n_neurons = sum(point.network.neurons)
+            room = min(max(1, int(_ROUND * n_neurons)), limit - n_neurons)
+            grown = with_violations(judge, point, search.generator, _GLANCE, room=room)
             trial = point.compacted() if grown is None else grown
             problem = _movable(judge, *trial)
             if problem is None:
@@ -174,81 +221,32 @@ class SplineFamily:
                 break
             if following.objective < point.objective:
                 point = judge.at(*following.compacted())
-            end.watch(0, point.loss, point.n_edges)
-        return point
+            search.end.watch(0, point.loss, point.n_edges)
+        return point.compacted()
 
-    def _to_budget(self, judge: Problem, point: Point, end: End) -> Point:
+    def _shrunk(self, search: _Search, start: Network) -> Network:
         """Remove neurons, a few at a time, the others compensating, until the budget is met."""
-        while self.max_neurons is not None and sum(point.network.neurons) > self.max_neurons:
-            n_neurons = sum(point.network.neurons)
-            n_gone = min(max(1, int(_ROUND * n_neurons)), n_neurons - self.max_neurons)
+        judge, point = search.judge, search.judge.at(*start)
+        while not self._fits((point.network, point.parameters)):
+            n_neurons, budget = sum(point.network.neurons), self.max_neurons or 0
+            n_gone = min(max(1, int(_ROUND * n_neurons)), n_neurons - budget)
             problem = _movable(judge, *point.compacted())
             smaller = fewer_neurons(judge if problem is None else problem, point, n_gone, exact=problem is not None)
             if problem is not None:
                 smaller = descend(problem, *smaller.compacted(), max_steps=_STEPS, tol=1e-5)
             point = judge.at(*smaller.compacted())
-            end.watch(0, point.loss, point.n_edges)
-        return point
-
-
-def _objective(judge: Problem, candidate: Network) -> float:
-    value = judge.objective(*candidate)
-    return value if np.isfinite(value) else np.inf
+            search.end.watch(0, point.loss, point.n_edges)
+        return point.compacted()
 
 
 def _movable(judge: Problem, network: SplineNetwork, parameters: Parameters) -> Problem | None:
     """Return the problem with the parameters that may move in a network of this size; None where it is too large."""
-    convex = network.n_layers == 1
-    for moving in (False,) if convex else (True, False):
+    for moving in (True, False):
         calculus = SplineCalculus(moving)
         n_moving = int(calculus.kinds(network, parameters).active.sum())
-        if convex or n_moving <= min(_PARAMETERS, _PER_ROW * len(judge.rows.X)):
+        if n_moving <= min(_PARAMETERS, _PER_ROW * len(judge.rows.X)):
             return replace(judge, calculus=calculus)
     return None
-
-
-# --- one shallow network --------------------------------------------------------------------------
-
-
-def knots_at_rows(network: SplineNetwork, parameters: Parameters, rows: Rows) -> Arrays:
-    """Return a network of one feature with its knots at rows, or where interpolants touch: optima have no others."""
-    arrays = network.arrays(parameters.views)
-    points = np.unique(np.append(rows.X[:, 0].numpy(), [0.0, 1.0] if network.skip else []))
-    if len(points) > _ALL_KNOTS:
-        points = points[np.unique(np.abs(points - (arrays["b0"] * arrays["W0"][:, 0])[:, None]).argmin(axis=1))]
-    n = len(points)
-    return arrays | {"W0": np.ones((n, 1)), "b0": points, "V0": np.zeros((network.n_outputs, n))}
-
-
-def fitted_outgoing(network: SplineNetwork, parameters: Parameters, judge: Problem) -> Network:
-    """Return the neurons at hand with the best outgoing weights and affine part: a lasso, per output or shared."""
-    rows, arrays = judge.rows, network.arrays(parameters.views)
-    n_affine = network.widths[0] if network.skip else 0
-    n = len(arrays["b0"]) + n_affine
-    gram, target = np.zeros((n, n)), np.zeros((n, network.n_outputs))
-    mean, center = np.zeros(n), (rows.weights @ rows.y).numpy()
-    for pass_ in ("mean", "gram"):
-        for X, y, w in rows.parts(max(256, _DESIGN_ENTRIES // max(1, n))):
-            _, tape = network.forward(parameters.views, X[None])
-            (at,) = backward(network, parameters, tape, X)
-            columns = torch.cat([X[:, :n_affine], at.reduced], dim=1).numpy()
-            if pass_ == "mean":
-                mean += w.numpy() @ columns
-            else:
-                columns = columns - mean
-                weighted = columns * w.numpy()[:, None]
-                gram += columns.T @ weighted
-                target += weighted.T @ (y.numpy() - center)
-    start = np.hstack([arrays["C0"][:, :n_affine], arrays["V0"]])
-    if network.penalty == "multitask" and network.n_outputs > 1:
-        coefficients = shared_lasso(gram, target, judge.strength, start.T, n_affine).T
-    else:
-        each = zip(target.T, start, strict=True)
-        coefficients = np.array([lasso(gram, one, judge.strength, before) for one, before in each])
-    arrays["C0"][:, :n_affine], arrays["V0"] = coefficients[:, :n_affine], coefficients[:, n_affine:]
-    arrays["c"] = center - coefficients @ mean
-    smaller, filled = network.of(arrays)
-    return smaller.compact(filled.views, 0)
 
 
 def without_idle(network: SplineNetwork, parameters: Parameters, rows: Rows) -> Network:
@@ -260,43 +258,3 @@ def without_idle(network: SplineNetwork, parameters: Parameters, rows: Rows) -> 
     for name in ("W0", "C0"):
         trial.views[name][..., idle] = 0.0
     return network.compact(trial.views, 0)
-
-
-# --- simple candidates ----------------------------------------------------------------------------
-
-
-def constant(network: SplineNetwork, rows: Rows) -> Arrays:
-    """Return the mean."""
-    arrays = {
-        name: np.zeros([0 if size == n else size for size, n in zip(shape, _neuron_axes(network, name), strict=True)])
-        for name, shape in network.shapes.items()
-    }
-    arrays["c"] = (rows.weights @ rows.y).numpy()
-    return arrays
-
-
-def _neuron_axes(network: SplineNetwork, name: str) -> tuple[int | None, ...]:
-    """Return the number of neurons for the axes of a parameter that count them, None for the others."""
-    if name == "c" or name[0] in "Cc":
-        return (None,) * (1 + (name[0] == "C"))
-    n_neurons = network.neurons[int(name[1:])]
-    return {"W": (n_neurons, None), "b": (n_neurons,), "V": (None, n_neurons)}[name[0]]
-
-
-def linear(network: SplineNetwork, rows: Rows, strength: float) -> Arrays:
-    """Return the lasso, every layer with an equal part of its norm."""
-    X, y, weights = rows.X.numpy(), rows.y.numpy(), rows.weights.numpy()
-    arrays = constant(network, rows)
-    model = Lasso(alpha=strength, tol=1e-6, max_iter=2000, random_state=0)
-    with quietly(ConvergenceWarning):
-        coefficients = np.array([model.fit(X, column, sample_weight=weights).coef_.copy() for column in y.T])
-    size = float(np.abs(coefficients).sum()) / len(coefficients)
-    if size == 0:
-        return arrays
-    depth = network.n_layers
-    n = len(coefficients)
-    for layer in range(1, depth):
-        arrays[f"C{layer}"][:n, :n] = np.eye(n) * size ** (1 / depth)
-    arrays["C0"][:n] = coefficients * size ** (1 / depth - 1)
-    arrays["c"] = weights @ (y - X @ coefficients.T)
-    return arrays

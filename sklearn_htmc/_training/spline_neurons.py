@@ -136,7 +136,7 @@ def with_violations(
     effort : float
         See `violation.most_violated`.
     room : int or None
-        Neurons that may come in, those that are missed most; None takes some for every layer.
+        Neurons that may come in, first where they are missed most; None takes as many as are good for a step.
     """
     network = point.network
     arrays = network.arrays(point.parameters.views)
@@ -144,11 +144,12 @@ def with_violations(
     entered = False
     gradient = point.parameters.with_flat(point.loss_gradient)
     layers = list(searched(network, point.parameters, problem.rows, generator, effort))
-    worst = max(range(network.n_layers), key=lambda layer: float(layers[layer][1].size.max()))
-    for layer, (at, found) in enumerate(layers):
+    for layer in sorted(range(network.n_layers), key=lambda layer: -float(layers[layer][1].size.max())):
+        at, found = layers[layer]
         chosen = _different(found, threshold)
         if room is not None:
-            chosen = chosen.at(torch.arange(min(len(chosen.b), room if layer == worst else 0)))
+            chosen = chosen.at(torch.arange(max(0, min(len(chosen.b), room))))
+            room -= len(chosen.b)
         n = len(chosen.b)
         if n:
             curvature = _curvature(network, at, chosen, problem.rows.weights)
@@ -204,20 +205,8 @@ def _different(found: Neurons, threshold: float) -> Neurons:
 
 def _curvature(network: SplineNetwork, at: _At, neurons: Neurons, weights: Tensor) -> Tensor:
     """Return ``E_P[g_j^2 rho^2]`` of shape (n_neurons, n_out)."""
-    single = replace(network, widths=(at.h.shape[1], 1), neurons=(len(neurons.b),))
-    V = np.zeros((1, len(neurons.b)))
-    _, parameters = single.of(
-        {
-            "W0": neurons.W.numpy(),
-            "b0": neurons.b.numpy(),
-            "V0": V,
-            "C0": np.zeros((1, at.h.shape[1])),
-            "c": np.zeros(1),
-        }
-    )
-    a = (at.h @ neurons.W.T - neurons.b).relu()
-    S, s = single.interpolants(parameters.views, 0)
-    rho = a - s[0] - at.h @ S[0].T
+    single = replace(network, widths=(at.h.shape[1], 1), neurons=(len(neurons.b),), ranks=None)
+    rho = single.reduced({"W0": neurons.W[None], "b0": neurons.b[None]}, at.h)
     return (rho.square() * weights[:, None]).T @ at.squares
 
 
