@@ -79,14 +79,15 @@ class DeepSplineRegressor(NetworkRegressor):
         shallow network, ``(2,)`` looks for two nonlinear coordinates. With 100 passes and more, training starts with
         eight coordinates where fewer are asked for, and condenses them to the most important ones on the way.
     n_neurons : int, default=128
-        ReLU neurons of every shallow network before training. The second-order phase takes out and adds neurons.
+        ReLU neurons of every shallow network before training. The second-order phase takes neurons out and adds others. A
+        composition ends with at most twice as many in all, a single shallow network with those of its optimum.
     penalty : {"path_norm", "weight_decay", "multitask"}, default="path_norm"
         How neurons pay: ``||v||_1 ||w||_2``; ``(||v||_1^2 + ||w||_2^2) / 2``, which has the same minimisers and other
         training dynamics; or ``||v||_2 ||w||_2``, with which several outputs share neurons.
     skip : bool, default=True
         Whether shallow networks have a linear part. Without it neurons have to make up linear functions as well.
     max_neurons : int, default=None
-        Budget of neurons. The fit removes neurons, the others compensating, until it is met.
+        Budget of neurons. A fit with more is grown anew from a linear function, or cut where it has little more.
     max_iter : int, default=300
         Passes over the rows in the first-order phase. With fewer than 300 of them the second-order phase of a
         composition has fewer rounds as well.

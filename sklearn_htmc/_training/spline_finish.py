@@ -3,7 +3,7 @@
 Two networks start: the trained one, and the best one with all neurons in the first layer, which is a lasso over neurons
 (`spline_shallow`) and for a single shallow network the end. Training on its own may leave neurons in a layer where they
 cost more than elsewhere, up to a half of the objective. Where both are close both go on, else only the better: all
-weights and hyperplanes move, and neurons of all layers come in, as many as there were at the start.
+weights and hyperplanes move, and neurons of all layers come in, up to twice as many as there were at the start.
 
 A budget of neurons is spent by growing from a linear function, or by removing neurons from the best network: the first
 is better for small budgets, the second for large ones.
@@ -29,8 +29,9 @@ from sklearn_htmc._training.spline_neurons import fewer_neurons, with_violations
 from sklearn_htmc._training.spline_shallow import Lift, constant, solved
 from sklearn_htmc._training.task import End, Finished, Network, Task, described
 
-_RIVAL = 1.25  # objective, relative to the best before the second-order phase, up to which a network takes part in it
+_RIVAL = 1.5  # objective, relative to the best before the second-order phase, up to which a network takes part in it
 _WORTH_FINAL, _WORTH_RANKED = 1e-3, 1e-2  # relative fall in a round of the lasso, to go on, in a fit and to rank it
+_REGROWTH = 2  # times the neurons at the start, at most at the end
 _WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
@@ -127,8 +128,14 @@ class SplineFamily:
 
     @property
     def _limit(self) -> int:
-        """Neurons of a composition before the budget, at most: as many as there were at the start."""
-        return sum(self.architecture.neurons)
+        """Neurons of a composition before the budget, at most."""
+        return _REGROWTH * sum(self.architecture.neurons)
+
+    def _fair(self, search: _Search, network: Network) -> int:
+        """Return with how many neurons one layer is compared with a network: as many as that, or as rows can place."""
+        n_rows, n_features = search.judge.rows.X.shape
+        n_neurons: int = sum(network[0].neurons)
+        return max(n_neurons, min(self._limit, n_rows // (n_features + 1)))
 
     @property
     def _has_one_input(self) -> bool:
@@ -146,12 +153,12 @@ class SplineFamily:
             return self._solved(search, rough, None, 0.0) if self._fits(rough) else rough
         if not Lift(self.architecture).is_possible:
             return self._improved(search, start)
-        equal = self._solved(search, start, sum(start[0].neurons))
+        equal = self._solved(search, start, self._fair(search, start))
         if search.value(start) <= _RIVAL * search.value(equal):
             improved = self._improved(search, start)
             if search.value(start) <= search.value(equal):
                 return improved
-            equal = self._solved(search, improved, sum(improved[0].neurons))
+            equal = self._solved(search, improved, self._fair(search, improved))
             if search.value(improved) <= search.value(equal):
                 return improved
         return self._improved(search, self._solved(search, equal, self._limit))
@@ -162,11 +169,8 @@ class SplineFamily:
             return self._solved(search, start, self.max_neurons, 0.0 if self._has_one_input else _WORTH_RANKED)
         if not Lift(self.architecture).is_possible:
             return start
-        equal = self._solved(search, start, sum(start[0].neurons), _WORTH_RANKED)
-        if search.value(start) <= search.value(equal):
-            return start
-        limit = self._limit if self.max_neurons is None else self.max_neurons
-        return self._solved(search, equal, limit, _WORTH_RANKED)
+        limit = sum(self.architecture.neurons) if self.max_neurons is None else self.max_neurons
+        return self._solved(search, start, limit, _WORTH_RANKED)
 
     def _solved(self, search: _Search, start: Network, limit: int | None, worth: float = _WORTH_FINAL) -> Network:
         """Return the best network with all neurons in the first layer."""
