@@ -79,7 +79,7 @@ class DeepSplineRegressor(NetworkRegressor):
         shallow network, ``(2,)`` looks for two nonlinear coordinates. With 100 passes and more, training starts with
         eight coordinates where fewer are asked for, and condenses them to the most important ones on the way.
     n_neurons : int, default=128
-        ReLU neurons of every shallow network before training. The second-order phase takes neurons out and adds others. A
+        ReLU neurons of every shallow network before training. The second-order phase takes neurons out and in. A
         composition ends with at most twice as many in all, a single shallow network with those of its optimum.
     penalty : {"path_norm", "weight_decay", "multitask"}, default="path_norm"
         How neurons pay: ``||v||_1 ||w||_2``; ``(||v||_1^2 + ||w||_2^2) / 2``, which has the same minimisers and other
