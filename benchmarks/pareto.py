@@ -46,7 +46,10 @@ def models(family: str, X: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any
     if family == "ours":
         yield from sizes(X, y)
     elif family == "splines":
-        yield from ((f"{n} neurons", splines(max_neurons=n).fit(X, y)) for n in NEURONS)
+        *small, largest = NEURONS
+        fitted = splines(max_neurons=largest).fit(X, y)
+        yield from ((f"{n} neurons", splines(max_neurons=n, alpha=fitted.alpha_).fit(X, y)) for n in small)
+        yield f"{largest} neurons", fitted
     elif family == "MLP":
         yield from ((str(hidden), scaled_mlp(*hidden).fit(X, y)) for hidden in MLPS)
     elif family == "forest":
