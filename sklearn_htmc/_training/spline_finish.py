@@ -2,11 +2,11 @@
 
 Two networks start: the trained one, and the best one with all neurons in the first layer, which is a lasso over neurons
 (`spline_shallow`) and for a single shallow network the end. Training on its own may leave neurons in a layer where they
-cost more than elsewhere, up to a half of the objective. Where both are close both go on, else only the better: all
+cost more than elsewhere, up to a half of the objective. With equally many neurons the better one goes on: all
 weights and hyperplanes move, and neurons of all layers come in, up to twice as many as there were at the start.
 
 A budget of neurons is spent by growing from a linear function, or by removing neurons from the best network: the first
-is better for small budgets, the second for large ones.
+is nearly always better; the second is tried where there are few to remove.
 """
 
 from __future__ import annotations
@@ -25,17 +25,22 @@ from sklearn_htmc._training.objective import Rows, mean_loss
 from sklearn_htmc._training.spline import SplineNetwork
 from sklearn_htmc._training.spline_calculus import SplineCalculus
 from sklearn_htmc._training.spline_certificate import certify
-from sklearn_htmc._training.spline_neurons import fewer_neurons, with_violations, without_negligible, without_useless
+from sklearn_htmc._training.spline_neurons import (
+    GLANCE,
+    fewer_neurons,
+    with_violations,
+    without_negligible,
+    without_useless,
+)
 from sklearn_htmc._training.spline_shallow import Lift, constant, solved
 from sklearn_htmc._training.task import End, Finished, Network, Task, described
 
-_RIVAL = 1.5  # objective, relative to the best before the second-order phase, up to which a network takes part in it
+_RIVAL = 1.5  # objective of a trained network, relative to one layer as large, up to which it goes on
 _WORTH_FINAL, _WORTH_RANKED = 1e-3, 1e-2  # relative fall in a round of the lasso, to go on, in a fit and to rank it
 _REGROWTH = 2  # times the neurons at the start, at most at the end
 _WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
-_GLANCE = 0.25  # effort of a search where a neuron need not be the best
 _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
 _PATIENCE = 3  # neurons in a row that help nothing, after which growth ends
@@ -214,7 +219,7 @@ class SplineFamily:
         for _ in range(min(2 * limit, _GROWTH * self.rounds)):
             n_neurons = sum(point.network.neurons)
             room = min(max(1, int(_ROUND * n_neurons)), limit - n_neurons)
-            grown = with_violations(judge, point, search.generator, _GLANCE, room=room)
+            grown = with_violations(judge, point, search.generator, GLANCE, room=room)
             trial = point.compacted() if grown is None else grown
             problem = _movable(judge, *trial)
             if problem is None:

@@ -19,6 +19,7 @@ from sklearn_htmc._training.task import Network
 from sklearn_htmc._training.violation import Measure, Neurons, most_violated
 
 TOLERANCE = 0.005  # excess of correlations over the strength, relative, that is let be
+GLANCE = 0.25  # effort of a search where a neuron need not be the best
 _ENTERING = 24  # neurons of a layer that come in together, at most
 _ALIKE = 0.98  # cosine of two normals from which on neurons with near offsets are one
 _NEAR = 0.1  # distance of offsets

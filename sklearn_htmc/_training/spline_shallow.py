@@ -19,11 +19,10 @@ from sklearn_htmc._training.lasso import lasso, shared_lasso
 from sklearn_htmc._training.objective import Rows
 from sklearn_htmc._training.spline import SplineNetwork
 from sklearn_htmc._training.spline_calculus import SplineCalculus, norm
-from sklearn_htmc._training.spline_neurons import with_violations
+from sklearn_htmc._training.spline_neurons import GLANCE, with_violations
 from sklearn_htmc._training.task import End, Network
 
 _ROUNDS = 100
-_GLANCE = 0.25  # effort of a search where a neuron need not be the best
 _FEW = 10  # neurons found, or fewer, after which the effort doubles ...
 _EFFORT = 4.0  # ... up to this
 _CONFIRMED = 2  # searches in a row with all effort that find nothing
@@ -117,7 +116,7 @@ def solved(
     first = 1.0 if network.n_layers == 1 else _FIRST
     at = replace(judge, strength=first * judge.strength, calculus=SplineCalculus(moving=False))
     point = at.at(*fitted_outgoing(*_at_hand(lift, start, judge.rows, limit), at))
-    effort, confirmed, before = _GLANCE, 0, np.inf
+    effort, confirmed, before = GLANCE, 0, np.inf
     for _ in range(_ROUNDS):
         end.watch(0, point.loss, point.n_edges)
         size = norm(point.network, point.parameters)
