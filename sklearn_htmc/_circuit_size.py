@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import lower, simulate
-from sklearn_htmc.circuit._compile import compile_circuit, error_to_targets, search_circuit
+from sklearn_htmc.circuit._compile import Way, compile_circuit, error_to_targets, search_circuit
 
 INFEASIBLE = -1e12  # below minus the gates of every circuit
 
@@ -41,6 +41,9 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         What the circuit has to agree with. "y": the targets, so the circuit is the smallest one *that fits the data*:
         what the model leaves of epsilon is spent on coarser numbers. This is the rule to use alone. "prediction": the
         fitted function, so the score is its circuit complexity; the one to put beside "r2" in a search.
+    effort : {"auto", 0, 1, 2, 3}, default="auto"
+        How thoroughly circuits are resynthesised; see `sklearn_htmc.circuit.compile_circuit`. 0 takes a fraction of the
+        time, say for a first look over a large grid, and finds circuits of up to twice the size.
 
     Attributes
     ----------
@@ -92,12 +95,16 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict"]), None],
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "target": [StrOptions({"y", "prediction"})],
+        "effort": [StrOptions({"auto"}), Interval(Integral, 0, 3, closed="both")],
     }
 
-    def __init__(self, estimator: Any = None, *, epsilon: float = 0.1, target: str = "y") -> None:
+    def __init__(
+        self, estimator: Any = None, *, epsilon: float = 0.1, target: str = "y", effort: int | str = "auto"
+    ) -> None:
         self.estimator = estimator
         self.epsilon = epsilon
         self.target = target
+        self.effort = effort
 
     # As a scorer.
 
@@ -134,9 +141,14 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         if isinstance(estimator, CircuitSizeScorer):
             return self._score_of_circuit(estimator, X, y, sample_weight)
         if self.target == "prediction":
-            circuit = compile_circuit(estimator, X, epsilon=self.epsilon, y=y, sample_weight=sample_weight)
+            circuit = compile_circuit(
+                estimator, X, epsilon=self.epsilon, y=y, sample_weight=sample_weight, effort=self.effort
+            )
             return -float(circuit.n_gates)
-        search = search_circuit(estimator, X, y, epsilon=self.epsilon, sample_weight=sample_weight, to_targets=True)
+        way = Way(effort=self.effort)
+        search = search_circuit(
+            estimator, X, y, epsilon=self.epsilon, sample_weight=sample_weight, to_targets=True, way=way
+        )
         return self._score(search.error) if search.circuit is None else -float(search.circuit.n_gates)
 
     def _score_of_circuit(self, fitted: CircuitSizeScorer, X: Any, y: Any, sample_weight: Any) -> float:
@@ -187,9 +199,11 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         # The regressor gets X as it came, with the names of its columns.
         self.estimator_ = clone(self._regressor()).fit(X, y, **self._fit_params(sample_weight))
         rows = {"X": checked, "y": y, "epsilon": self.epsilon, "sample_weight": sample_weight}
-        found = search_circuit(self.estimator_, **rows, to_targets=self.target == "y").circuit
+        found = search_circuit(
+            self.estimator_, **rows, to_targets=self.target == "y", way=Way(effort=self.effort)
+        ).circuit
         self.reaches_epsilon_ = found is not None
-        self.circuit_ = compile_circuit(self.estimator_, **rows) if found is None else found
+        self.circuit_ = compile_circuit(self.estimator_, **rows, effort=self.effort) if found is None else found
         self._y_is_1d = y.ndim == 1
         return self
 

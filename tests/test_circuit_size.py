@@ -31,7 +31,7 @@ from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_htmc import CircuitSizeScorer, ResNetNormRegressor
-from sklearn_htmc.circuit import _compile, compile_circuit, lower, simulate
+from sklearn_htmc.circuit import _rounding, compile_circuit, lower, simulate
 from sklearn_htmc.model_selection import best_within_budget, smallest_circuit
 
 pytestmark = [
@@ -62,7 +62,7 @@ def tiny_default(monkeypatch):
     tiny = ResNetNormRegressor(alpha=0.2, n_blocks=1, width=2, n_neurons=2, max_iter=2, random_state=0)
     monkeypatch.setattr(CircuitSizeScorer, "_regressor", lambda self: self.estimator or tiny)
     for name, value in {"_STEPS": 2, "_TINY": 0, "_LESS": ()}.items():
-        monkeypatch.setattr(_compile, name, value)
+        monkeypatch.setattr(_rounding, name, value)
 
 
 @parametrize_with_checks([CircuitSizeScorer(), CircuitSizeScorer(Ridge(), epsilon=0.01, target="prediction")])

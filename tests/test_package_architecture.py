@@ -41,7 +41,7 @@ LAYERS = {
     "circuit": Layer(
         {"_network", "circuit"},
         outside={"numpy", "scipy", "sklearn", "threadpoolctl"},
-        deferred_outside={"lightgbm", "xgboost"},
+        deferred_outside={"lightgbm", "tqdm", "xgboost"},
     ),
     "_circuit_size": Layer({"_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
     "model_selection": Layer({"_network"}, outside={"numpy"}),
@@ -68,6 +68,9 @@ STRANGERS = {
     "circuit._graph": {"_lower", "_quantise", "_compile", "_circuit", "_gates", "_simulate"},
     "circuit._simulate": {"_lower", "_quantise", "_compile", "_circuit", "_gates"},
     "circuit._gates": {"_lower", "_quantise", "_compile", "_circuit", "_simulate"},
+    # Resynthesis knows circuits and rows, but neither models nor how they were rounded.
+    "circuit._resynthesis.refine": {"_lower", "_quantise.networks", "_quantise.trees", "_rounding", "_compile"},
+    "circuit._resynthesis.search": {"_elsewhere", "_lower", "_quantise.dispatch", "_rounding", "_compile"},
     "circuit._verilog": {"_lower", "_quantise", "_compile", "_simulate"},
     "circuit._c": {"_lower", "_quantise", "_compile", "_simulate"},
     "circuit._lower.networks": {"_graph", "_quantise", "_compile", "_gates"},

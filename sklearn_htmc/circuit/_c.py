@@ -68,7 +68,7 @@ def to_c(circuit: Graph, name: str = "model") -> str:
             raise ValueError(f"x{port} must fit into int32_t, got {form.width} bits; make its format coarser.")
     nodes = needed(circuit)
     lines = ["#include <stdint.h>", ""]
-    if any(node.op is Op.FLOOR for _, node in nodes):
+    if any(node.op in (Op.FLOOR, Op.BIT) for _, node in nodes):
         lines += _floor_function(name)
     lines += [*_comment(circuit), f"void {name}(const int32_t *x, int64_t *y)", "{"]
     if not any(node.op is Op.INPUT for _, node in nodes):
@@ -119,6 +119,27 @@ def _combined(sign: str, node: Node, args: Sequence[Argument], shifts: Sequence[
     return f" {sign} ".join(_times(arg, shift, wide=wide) for arg, shift in zip(args, shifts, strict=True))
 
 
+def _sum(_: str, node: Node, args: Sequence[Argument]) -> str:
+    """Return a sum of words with weights, those of one weight together; no order of adding can overflow."""
+    constant, *weights = node.data
+    size = abs(constant) + sum(
+        abs(weight) * max(abs(arg.low), abs(arg.high)) for (_, arg), weight in zip(args, weights, strict=True)
+    )
+    wide = size.bit_length() > _SHORT
+    groups: dict[int, list[str]] = {}
+    for (text, arg), weight in zip(args, weights, strict=True):
+        groups.setdefault(weight, []).append(f"(int64_t){text}" if wide and arg.width <= _SHORT else text)
+    parts = [str(constant)] if constant else []
+    for weight, texts in groups.items():
+        terms = " + ".join(texts) if abs(weight) == 1 else f"{_bracketed(texts)} * {abs(weight)}"
+        parts.append(f"- {_bracketed(texts) if abs(weight) == 1 else terms}" if weight < 0 else f"+ {terms}")
+    return " ".join(parts).removeprefix("+ ")
+
+
+def _bracketed(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"({' + '.join(texts)})"
+
+
 def _saturated(text: str, low: int | None, high: int | None) -> str:
     """Return a word between limits, which None leaves open."""
     value = text if high is None else f"{text} > {high} ? {high} : {text}"
@@ -143,12 +164,15 @@ _WRITE: dict[Op, Callable[[str, Node, Sequence[Argument]], str]] = {
     Op.CONSTANT: lambda _, node, __: str(node.data[0]),
     Op.ADD: lambda _, node, args: _combined("+", node, args, node.data),
     Op.SUBTRACT: lambda _, node, args: _combined("-", node, args, node.data),
+    Op.SUM: _sum,
     Op.FLOOR: lambda name, node, args: f"{name}_floor({args[0][0]}, {node.data[0]})",
     Op.RELU: lambda _, __, args: _saturated(args[0][0], 0, None),
     Op.CLAMP: _clamp,
     Op.AT_MOST: lambda _, node, args: f"{args[0][0]} <= {node.data[0]}",
+    Op.BIT: lambda name, node, args: f"(int32_t)({name}_floor({args[0][0]}, {node.data[0]}) & 1)",
     Op.NOT: lambda _, __, args: f"1 - {args[0][0]}",
     Op.AND: lambda _, __, args: f"{args[0][0]} & {args[1][0]}",
     Op.OR: lambda _, __, args: f"{args[0][0]} | {args[1][0]}",
+    Op.XOR: lambda _, __, args: f"{args[0][0]} ^ {args[1][0]}",
     Op.JOIN: lambda _, node, args: _combined("+", node, args, range(len(args))),
 }

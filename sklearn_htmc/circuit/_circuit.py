@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -14,7 +15,8 @@ from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist
 from sklearn_htmc.circuit._graph import Graph, Node, Op, verify
 
-_VERSION = 1  # of the file format
+_VERSION = 2  # of the file format
+_KNOWN = (1, 2)  # the first one has no sums of more than two words, no BIT, no XOR and no error elsewhere
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,6 +36,9 @@ class Circuit(Graph):
     error : float
         Root mean square difference between circuit and model on the rows it was compiled for, measured by
         simulation, as a fraction of the standard deviation of the target.
+    error_elsewhere : float
+        The same difference, always from the model, on rows near those at hand that no search has seen: every row has
+        some entries of other rows. NaN where it was not measured.
     n_gates : int
         Two-input gates; see `count_gates`.
     depth : int
@@ -42,11 +47,20 @@ class Circuit(Graph):
 
     epsilon: float
     error: float
+    error_elsewhere: float = math.nan
 
     @classmethod
-    def of(cls, graph: Graph, *, epsilon: float, error: float) -> Circuit:
-        """Return a graph with its measured error."""
-        return cls(graph.nodes, graph.outputs, graph.input_formats, graph.output_formats, epsilon=epsilon, error=error)
+    def of(cls, graph: Graph, *, epsilon: float, error: float, error_elsewhere: float = math.nan) -> Circuit:
+        """Return a graph with its measured errors."""
+        return cls(
+            graph.nodes,
+            graph.outputs,
+            graph.input_formats,
+            graph.output_formats,
+            epsilon=epsilon,
+            error=error,
+            error_elsewhere=error_elsewhere,
+        )
 
     @cached_property
     def _counted(self) -> tuple[int, int]:
@@ -67,7 +81,8 @@ class Circuit(Graph):
         """Say the sizes; `text` says every node."""
         return (
             f"Circuit(n_inputs={len(self.input_formats)}, n_outputs={len(self.outputs)}, n_nodes={len(self.nodes)}, "
-            f"n_gates={self.n_gates}, depth={self.depth}, error={self.error:.3g}, epsilon={self.epsilon:g})"
+            f"n_gates={self.n_gates}, depth={self.depth}, error={self.error:.3g}, "
+            f"error_elsewhere={self.error_elsewhere:.3g}, epsilon={self.epsilon:g})"
         )
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -76,6 +91,7 @@ class Circuit(Graph):
             "version": _VERSION,
             "epsilon": self.epsilon,
             "error": self.error,
+            "error_elsewhere": None if math.isnan(self.error_elsewhere) else self.error_elsewhere,
             "inputs": [[form.low, form.high, form.exponent] for form in self.input_formats],
             "outputs": [
                 {"node": number, "exponent": form.exponent}
@@ -96,8 +112,9 @@ class Circuit(Graph):
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["version"] != _VERSION:
-                raise ValueError(f"version {content['version']} is not known, only {_VERSION} is")
+            if content["version"] not in _KNOWN:
+                known = " and ".join(map(str, _KNOWN))
+                raise ValueError(f"version {content['version']} is not known, only {known} are")
             circuit = cls._read(content)
             verify(circuit)
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
@@ -118,8 +135,15 @@ class Circuit(Graph):
             for number, exponent in zip(numbers, exponents, strict=True)
         )
         inputs = tuple(Format(*map(index, form)) for form in content["inputs"])
+        elsewhere = content.get("error_elsewhere")
         return cls(
-            nodes, numbers, inputs, tuple(formats), epsilon=float(content["epsilon"]), error=float(content["error"])
+            nodes,
+            numbers,
+            inputs,
+            tuple(formats),
+            epsilon=float(content["epsilon"]),
+            error=float(content["error"]),
+            error_elsewhere=math.nan if elsewhere is None else float(elsewhere),
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""The pipeline: lower, quantise, verify, measure; the coarsest circuit whose measured error is allowed wins."""
+"""The pipeline: lower, quantise, resynthesise, verify, measure; the smallest circuit whose error is allowed wins."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass
-from numbers import Real
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,36 +18,45 @@ from threadpoolctl import threadpool_limits
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
-from sklearn_htmc.circuit._graph import Builder, Graph, fits, verify
+from sklearn_htmc.circuit._graph import Graph, verify
 from sklearn_htmc.circuit._lower import lower
 from sklearn_htmc.circuit._lower._dispatch import Form
-from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
+from sklearn_htmc.circuit._resynthesis.refine import Refinement, sample_elsewhere
+from sklearn_htmc.circuit._resynthesis.search import PRICES, Found
+from sklearn_htmc.circuit._rounding import Rounding, Tries, rounded
 from sklearn_htmc.circuit._simulate import simulate
 
-_SMALL = 400  # nodes of a circuit for which less noise is tried, too
-_LESS = (0.7, 0.5, 0.25)
-_TINY = 100  # nodes of a network whose levels are on a ladder
-_LADDER = 4  # levels per power of two ...
-_WINDOW = (0.35, 2.0)  # ... around the one that the allowed error asks for
-_STEPS = 7  # circuits that are made and measured
-_CLOSE = 0.99  # of the allowed error: near enough to stop, less ...
-_PATIENCE = 0.02  # ... this for every circuit that was made
-_RESOLVED = 1.02  # bracket of the noise that is narrow enough
-_MOST_STEPS = 40  # circuits that are made where none is good
 _CONSTANT = 1e-12  # relative spread below which outputs count as constant
-_CONSTANT_BITS = (4, 8, 16, 30, 53)  # of a circuit that reads nothing
-_LEAST = 2.0**-30  # times the allowed error: noise at which to give up
-_FINEST = 2.0**-48  # times the largest output: the same, because doubles are no finer
 _LONG = 24  # bits of an input that say that the feature is far from zero or has outliers
 _NAMED = 5  # features in a text
+_METHODS = ("auto", "round")
+# Noise of the circuits where searches start, in units of that of the rounded circuit, for every effort.
+_SHARES: tuple[tuple[float, ...], ...] = ((), (1.0,), (1.0, 0.7, 1.3), (1.0, 0.7, 1.3, 0.5, 0.85, 1.15, 1.6))
+_THOROUGH = 1_200  # gates up to which the effort is 2 by default, above it is 1
+_FEW = 120  # gates of a circuit for which searches start on a ladder that all allowed errors share
+_FINEST = 1e-9  # epsilon below which nothing is resynthesised: errors are not far above those of doubles
+_ELSEWHERE = 2_000  # rows on which the error elsewhere is measured
+_UNSEEN = 2  # seed of these rows, of which no search knows
 
 
-def compile_circuit(model: Any, X: Any, *, epsilon: float, y: Any = None, sample_weight: Any = None) -> Circuit:
+def compile_circuit(
+    model: Any,
+    X: Any,
+    *,
+    epsilon: float,
+    y: Any = None,
+    sample_weight: Any = None,
+    method: str = "auto",
+    effort: int | str = "auto",
+    verbose: int = 0,
+) -> Circuit:
     """Return a small integer circuit that agrees with a fitted regressor within epsilon.
 
-    Precision goes where the output is sensitive, weights become few-digit numbers one at a time while the others
-    compensate, and the finished integer circuit is simulated bit for bit: what is promised is a measured error.
+    Precision goes where the output is sensitive, and weights become few-digit numbers one at a time while the others
+    compensate (rounding). Then bits of the circuit become constants or other bits, and terms of its sums go or change,
+    where that saves most gates per rise of the error (resynthesis). The finished integer circuit is simulated bit for
+    bit: what is promised is a measured error.
 
     Parameters
     ----------
@@ -62,19 +73,32 @@ def compile_circuit(model: Any, X: Any, *, epsilon: float, y: Any = None, sample
         unit is 1.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows in the root mean square and the standard deviation.
+    method : {"auto", "round"}, default="auto"
+        Where circuits come from. "round": from the parameters of the model; "auto": from whatever is known to give the
+        smallest circuit, at present the same.
+    effort : {"auto", 0, 1, 2, 3}, default="auto"
+        How thoroughly the circuit is resynthesised. 0: rounding alone, the reference for comparisons. 1, 2, 3: the
+        best of one, three or seven searches that start from circuits of different coarseness, and for up to 120 gates
+        of eight that neighbouring values of epsilon share; more effort never gives more gates. "auto" is 2 for circuits
+        of 120 to 1,200 gates and 1 for others. A count of operations, not a clock, bounds every search, so that results
+        are repeatable; it is some seconds for 1,000 gates and less than a minute for any number. Below
+        ``epsilon=1e-9`` there is none.
+    verbose : int, default=0
+        Whether to show progress. Ctrl-C ends the searches; the smallest circuit so far is then returned with a warning.
 
     Returns
     -------
     Circuit
-        With ``error <= epsilon``.
+        With ``error <= epsilon``. Its `error_elsewhere` says how far it is from the model on rows that no search has
+        seen; resynthesis uses others of that kind to keep it near that of the rounded circuit.
 
     Raises
     ------
     TypeError
         If the model is of a type that is not supported; the text lists what is.
     ValueError
-        If epsilon is not a positive, finite number, X does not fit the model or holds NaN, or no circuit reaches
-        epsilon; the text says the best error and what can be done.
+        If epsilon is not a positive, finite number, method or effort is none of the above, X does not fit the model or
+        holds NaN, or no circuit reaches epsilon; the text says the best error and what can be done.
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
 
@@ -93,13 +117,46 @@ def compile_circuit(model: Any, X: Any, *, epsilon: float, y: Any = None, sample
     >>> bool(circuit.error <= 0.05)
     True
     """
-    search = search_circuit(model, X, y, epsilon=epsilon, sample_weight=sample_weight)
+    way = Way(method, effort, verbose, keep=True)
+    search = search_circuit(model, X, y, epsilon=epsilon, sample_weight=sample_weight, way=way)
     if search.circuit is None:
         raise ValueError(
             f"no circuit within epsilon={epsilon:g} was found; the best error reached is {search.error:.3g}; "
             f"{_remedy(search.formats)}."
         )
     return search.circuit
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to compile.
+
+    Attributes
+    ----------
+    method, effort, verbose
+        As in `compile_circuit`.
+    keep : bool
+        Whether an interrupt ends the searches only.
+    """
+
+    method: str = "auto"
+    effort: int | str = "auto"
+    verbose: int = 0
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is not known."""
+        if self.method not in _METHODS:
+            raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {self.method!r}.")
+        is_level = isinstance(self.effort, Integral) and not isinstance(self.effort, bool)
+        if not (is_level and 0 <= int(self.effort) < len(_SHARES)) and self.effort != "auto":
+            raise ValueError(f'effort must be "auto" or an integer from 0 to {len(_SHARES) - 1}, got {self.effort!r}.')
+
+    def shares(self, n_gates: int) -> tuple[float, ...]:
+        """Return where searches start for a circuit of some gates."""
+        if self.effort == "auto":
+            return _SHARES[2 if _FEW < n_gates <= _THOROUGH else 1]
+        return _SHARES[int(self.effort)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +179,14 @@ class Search:
 
 
 def search_circuit(
-    model: Any, X: Any, y: Any, *, epsilon: float, sample_weight: Any = None, to_targets: bool = False
+    model: Any,
+    X: Any,
+    y: Any,
+    *,
+    epsilon: float,
+    sample_weight: Any = None,
+    to_targets: bool = False,
+    way: Way | None = None,
 ) -> Search:
     """Lower a model and look for its smallest circuit within epsilon.
 
@@ -133,7 +197,10 @@ def search_circuit(
     to_targets : bool, default=False
         Whether the error is that of the circuit to y, instead of that to the model. What the model leaves of epsilon
         is then what rounding may spend, and a model that misses epsilon has no circuit.
+    way : Way, default=None
+        How to compile; None takes the defaults.
     """
+    way = Way() if way is None else way
     epsilon = _positive(epsilon, "epsilon")
     if to_targets and y is None:
         raise _without_targets()
@@ -142,7 +209,74 @@ def search_circuit(
     reference = targets if to_targets and targets is not None else sample.values
     # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
     with threadpool_limits(1, user_api="blas"):
-        return _smallest(form, sample, epsilon, reference)
+        rounding = rounded(form, sample, epsilon, reference)
+        tries = rounding.tries
+        if tries.best is None:
+            return Search(None, tries.error, tries.formats)
+        if rounding.make is not None and tries.best.n_gates and epsilon >= _FINEST:
+            _resynthesise(form, rounding, way)
+        verify(tries.best)
+        n_rows = min(_ELSEWHERE, 2 * len(sample.X))
+        elsewhere = sample_elsewhere(sample, form, n_rows, _UNSEEN).error_of(tries.best)
+        return Search(replace(tries.best, error_elsewhere=elsewhere), tries.best.error, tries.formats)
+
+
+def _resynthesise(form: Form, rounding: Rounding, way: Way) -> None:
+    """Search for smaller circuits from several starts; the best of all tries is kept with the tries."""
+    tries, make = rounding.tries, rounding.make
+    if tries.best is None or make is None or not (shares := way.shares(tries.best.n_gates)):
+        return
+    small, origin = tries.best.n_gates <= _FEW, tries.best
+    # Noise to start from, and the error allowed; 1 stands for the rounded circuit itself.
+    starts = [(share * rounding.good, tries.tolerance) for share in shares if share != 1.0]
+    if small:
+        # The same searches for neighbouring errors, so that their sizes hardly jump.
+        starts += [(noise, math.hypot(rounding.base, noise)) for noise in rounding.levels()]
+    refinement = Refinement.of(tries.sample, tries.reference, form, rounding.base)
+    with _progress((len(starts) + (not small)) * len(PRICES), way) as report, _interruptible(keep=way.keep):
+        if not small:
+            _keep_smallest(tries, refinement.found(origin, origin, tries.tolerance, report))
+        for noise, allowed in starts:
+            start = make(noise)
+            beside = start if allowed < tries.tolerance else origin
+            _keep_smallest(tries, refinement.found(start, beside, min(allowed, tries.tolerance), report))
+
+
+def _keep_smallest(tries: Tries, graphs: Iterator[Graph]) -> None:
+    """Measure graphs, the smallest first, until one has an error that is allowed."""
+    for graph in graphs:
+        error = tries.measure(graph)
+        if error is not None and error <= tries.tolerance:
+            break
+
+
+@contextmanager
+def _interruptible(*, keep: bool) -> Iterator[None]:
+    """Let an interrupt end what is inside, with a warning, if the best so far is to be kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not keep:
+            raise
+        warnings.warn("interrupted: the circuit is the smallest one found so far.", UserWarning, stacklevel=4)
+
+
+@contextmanager
+def _progress(n_passes: int, way: Way) -> Iterator[Callable[[Found], None]]:
+    """Show a bar with the gates and the errors of the last pass, if asked for."""
+    if not way.verbose:
+        yield lambda _: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=n_passes, desc="resynthesis", unit="pass") as bar:
+
+        def report(found: Found) -> None:
+            error, elsewhere = np.sqrt(found.squares)
+            bar.set_postfix_str(f"{found.n_gates:,} gates, error {error:.3g}, elsewhere {elsewhere:.3g}")
+            bar.update()
+
+        yield report
 
 
 def _remedy(formats: tuple[Format, ...]) -> str:
@@ -237,186 +371,3 @@ def _reach(form: Form, X: Floats) -> Floats:
     if isinstance(form, SparseNetwork):
         reach = np.where(np.isfinite(form.input_range), form.input_range, reach)
     return reach
-
-
-# --- search ---------------------------------------------------------------------------------------
-
-
-def _smallest(form: Form, sample: Sample, tolerance: float, reference: Floats) -> Search:
-    """Make circuits with more and less noise and return the smallest one whose measured error is allowed.
-
-    Parameters
-    ----------
-    form : SparseNetwork or TreeEnsemble
-        The exact function.
-    sample : Sample
-        Rows to measure on.
-    tolerance : float
-        Error allowed.
-    reference : ndarray of shape (n_samples, n_outputs)
-        What the error is measured from: the values of the model, or the targets.
-    """
-    base = sample.error(sample.values, reference)
-    if base > tolerance:
-        return Search(None, base)
-    tries = _Tries(sample, reference, tolerance)
-    if tries.error <= tolerance:
-        for bits in _CONSTANT_BITS:
-            tries.measure(_constant_graph(sample, tries.mean, bits))
-            if tries.best is not None:
-                return tries.search()
-    make = quantiser(form, sample)
-    start = max(_excess(tolerance, base), 2.0 * tries.least_noise)
-    n_tiny = _TINY if isinstance(form, SparseNetwork) else 0
-    good = _most_noise(make, tries, start, base, n_tiny)
-    if tries.n_nodes < _SMALL:
-        # Coarse rounding may go wrong and need repair: a little less noise is sometimes cheaper.
-        for noise in _ladder(start) if tries.n_nodes < n_tiny else [share * good for share in _LESS]:
-            tries.measure(make(noise))
-    return tries.search()
-
-
-def _ladder(start: float) -> list[float]:
-    """Return levels around the first one, from a ladder that all allowed errors share.
-
-    On so few levels that the size jumps from one to the next, neighbouring errors find the same circuits.
-    """
-    first, last = (_LADDER * math.log2(share * start) for share in _WINDOW)
-    return [2.0 ** (rung / _LADDER) for rung in range(math.ceil(first), math.floor(last) + 1)]
-
-
-class _Tries:
-    """Measures circuits and keeps the smallest one whose error is allowed.
-
-    Parameters
-    ----------
-    sample, tolerance, reference
-        As in `_smallest`.
-
-    Attributes
-    ----------
-    best : Circuit or None
-        The smallest one.
-    mean : ndarray of shape (n_outputs,)
-        Of the reference.
-    error : float
-        The least error measured, at first that of the mean.
-    formats : tuple of Format
-        Formats of the inputs of the last circuit.
-    """
-
-    def __init__(self, sample: Sample, reference: Floats, tolerance: float) -> None:
-        self.sample, self.reference, self.tolerance = sample, reference, tolerance
-        self.best: Circuit | None = None
-        self.mean = np.where(np.ptp(reference, axis=0) > 0, sample.weights @ reference, reference[0])
-        self.error, self.formats = sample.error(self.mean, reference), tuple[Format, ...]()
-
-    def measure(self, graph: Graph) -> float | None:
-        """Return the error of a graph, None if its words are too long to be computed."""
-        if not fits(graph):
-            return None
-        error = self.sample.error(simulate(graph, self.sample.X), self.reference)
-        self.error, self.formats = min(error, self.error), graph.input_formats
-        if error <= self.tolerance:
-            circuit = Circuit.of(graph, epsilon=self.tolerance, error=error)
-            if self.best is None or circuit.n_gates < self.best.n_gates:
-                self.best = circuit
-        return error
-
-    @property
-    def least_noise(self) -> float:
-        """Level below which there is nothing to be found."""
-        largest = np.max(np.abs(self.reference) / self.sample.scale, initial=1.0)
-        return float(max(_LEAST * self.tolerance, _FINEST * largest))
-
-    @property
-    def n_nodes(self) -> float:
-        """Nodes of the smallest circuit, infinite if there is none."""
-        return math.inf if self.best is None else len(self.best.nodes)
-
-    def search(self) -> Search:
-        """Return the result."""
-        if self.best is None:
-            return Search(None, self.error, self.formats)
-        verify(self.best)
-        return Search(self.best, self.best.error, self.formats)
-
-
-def _constant_graph(sample: Sample, mean: Floats, bits: int) -> Graph:
-    """Return the graph of the mean, with some significant bits."""
-    exponents = (np.frexp(mean)[1] - bits).tolist()
-    build = Builder([sample.unread(feature) for feature in range(sample.X.shape[1])])
-    codes = [round(math.ldexp(value, -place)) for value, place in zip(mean.tolist(), exponents, strict=True)]
-    return build.graph([build.constant(code) for code in codes], exponents)
-
-
-@dataclass
-class _Bracket:
-    """Levels of noise that are known to do or not.
-
-    Attributes
-    ----------
-    good, bad : float
-        The largest level with an error that is allowed, and the smallest with one that is not.
-    fine : float
-        The largest level with numbers that are too long.
-    """
-
-    good: float = 0.0
-    bad: float = math.inf
-    fine: float = 0.0
-
-    @property
-    def closed(self) -> bool:
-        """Whether there is nothing left to look for."""
-        least = max(self.good, self.fine)
-        return least > 0 and self.bad < least * _RESOLVED
-
-    def narrow(self, noise: float, *, allowed: bool) -> None:
-        """Take note of a level."""
-        if allowed:
-            self.good = max(self.good, noise)
-        else:
-            self.bad = min(self.bad, noise)
-
-    def coarser(self, noise: float, step: int) -> float:
-        """Return the level after one with too long numbers."""
-        self.fine = max(self.fine, noise)
-        return math.sqrt(self.fine * self.bad) if self.bad < math.inf else noise * 1.1 ** (step * step)
-
-    def next_level(self, noise: float, ratio: float, step: int) -> float:
-        """Return the level at which the error should be the one allowed; ``ratio`` is that to it."""
-        guess = noise * min(4.0, max(0.1, 0.98 / max(ratio, 1e-3)))
-        if not self.good:
-            guess = min(guess, 0.95 ** (step * step) * noise)  # ever faster down where the error does not follow
-            return guess if guess > self.fine else math.sqrt(self.fine * self.bad)
-        if math.isinf(self.bad):
-            return max(guess, 1.1 * noise)
-        span = math.log(self.bad / self.good)
-        return min(max(guess, self.good * math.exp(0.2 * span)), self.good * math.exp(0.8 * span))
-
-
-def _most_noise(make: Quantiser, tries: _Tries, start: float, base: float, n_tiny: int) -> float:
-    """Look for the most noise that is allowed, from some level on; not closely for a circuit below ``n_tiny`` nodes."""
-    tolerance, bracket, noise = tries.tolerance, _Bracket(), start
-    for step in itertools.count(1):
-        error = tries.measure(make(noise))
-        if error is None:
-            noise = bracket.coarser(noise, step)
-        else:
-            bracket.narrow(noise, allowed=error <= tolerance)
-            # The longer it takes, the less is asked for: the last percents of the error are worth a percent of gates.
-            close = (_CLOSE - _PATIENCE * step) * tolerance < error <= tolerance
-            if close or (tries.n_nodes < n_tiny and noise >= _WINDOW[0] * start):
-                break
-            noise = bracket.next_level(noise, _excess(error, base) / start, step)
-        if bracket.closed or noise < tries.least_noise or step >= (_STEPS if bracket.good else _MOST_STEPS):
-            break
-    return bracket.good
-
-
-def _excess(error: float, base: float) -> float:
-    """Return the part of an error that rounding adds to what the model leaves."""
-    if not base:
-        return error
-    return math.sqrt(max(error - base, 0.0)) * math.sqrt(error + base)  # their product could overflow

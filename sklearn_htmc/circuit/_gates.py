@@ -7,6 +7,7 @@ A wire is an integer, twice the number of its gate plus one if it is inverted; 0
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
@@ -34,6 +35,7 @@ class Netlist:
         # A gate is one integer, for speed: its two wires, negated where it is an exclusive or; 0 for inputs.
         self._gates: list[int] = [0]
         self._known: dict[int, int] = {}
+        self._levels: list[int] = []
         self.inputs: list[Wires] = []
         self.outputs: list[Wires] = []
 
@@ -151,10 +153,32 @@ class Netlist:
             self._gates.append(key)
         return wire
 
+    def cost(self, write: Callable[[], int]) -> int:
+        """Return how many gates some more writing would make, and take them back."""
+        n_gates = len(self._gates)
+        write()
+        for key in self._gates[n_gates:]:
+            del self._known[key]
+        made = len(self._gates) - n_gates
+        del self._gates[n_gates:], self._levels[n_gates:]
+        return made
+
     def operands(self, number: int) -> tuple[int, int]:
         """Return the wires that a gate reads; two times zero for an input."""
         key = abs(self._gates[number])
         return key >> _SHIFT, key & _MASK
+
+    def is_exclusive(self, number: int) -> bool:
+        """Return whether a gate is an exclusive or; else it is an "and"."""
+        return self._gates[number] < 0
+
+    def level(self, wire: int) -> int:
+        """Return the number of gates on the longest path to a wire."""
+        levels = self._levels
+        for key in self._gates[len(levels) :]:
+            key = abs(key)
+            levels.append(1 + max(levels[key >> _SHIFT + 1], levels[(key & _MASK) >> 1]) if key else 0)
+        return levels[wire >> 1]
 
     def live(self) -> list[int]:
         """Return the numbers of the gates that the outputs depend on, operands first."""
@@ -171,11 +195,7 @@ class Netlist:
     @property
     def depth(self) -> int:
         """Gates on the longest path from an input to an output."""
-        levels = [0] * len(self._gates)
-        for number in self.live():
-            a, b = self.operands(number)
-            levels[number] = 1 + max(levels[a >> 1], levels[b >> 1])
-        return max((levels[wire >> 1] for word in self.outputs for wire in word), default=0)
+        return max((self.level(wire) for word in self.outputs for wire in word), default=0)
 
     def evaluate(self, inputs: Sequence[Sequence[int]], n_rows: int) -> list[list[int]]:
         """Evaluate all gates; an integer of ``n_rows`` bits is one wire in as many rows.
@@ -264,12 +284,66 @@ def _sum(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
     return out
 
 
+def heap_of_adders(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+    """Add all bits of all terms column by column.
+
+    A bit that counts negatively is its inverse less one, so signs only change the constant, of which every column has
+    at most one bit.
+    """
+    constant, columns = node.data[0], [Wires() for _ in range(node.width)]
+    for (wires, arg), weight in zip(args, node.data[1:], strict=True):
+        last, first = len(wires) - 1, abs(weight).bit_length() - 1
+        for place, wire in enumerate(wires):
+            negative = (weight < 0) != (arg.signed and place == last)
+            constant -= negative << first + place
+            if first + place < node.width:
+                columns[first + place].append(wire ^ negative)
+    out, carries = [], Wires()
+    for place, column in enumerate(columns):
+        wire, carries = _column(net, [*column, *carries, constant >> place & 1])
+        out.append(wire)
+    return out
+
+
+def _column(net: Netlist, bits: Wires) -> tuple[int, Wires]:
+    """Return the sum of bits modulo two, and what they carry.
+
+    A full adder takes one bit away, a half adder moves one on. Bits that arrive first are added first; a constant one
+    comes last: beside one other bit it costs nothing, beside two a full adder has the price of a half adder.
+    """
+    ones, single, carries = 0, set[int](), Wires()
+    for wire in bits:
+        if wire <= 1:
+            ones += wire
+        elif wire in single:  # twice a bit is the same bit in the next column
+            single.remove(wire)
+            carries.append(wire)
+        elif wire ^ 1 in single:
+            single.remove(wire ^ 1)
+            ones += 1
+        else:
+            single.add(wire)
+    carries += [1] * (ones // 2)
+    one = ones % 2
+    ready = [(net.level(wire), wire) for wire in single]
+    heapq.heapify(ready)
+    while len(ready) + one > 1:
+        a = heapq.heappop(ready)[1]
+        b = heapq.heappop(ready)[1] if ready else 0
+        c, one = (heapq.heappop(ready)[1], one) if ready else (one, 0)
+        total, carry = net.sum_and_carry(a, b, c)
+        carries.append(carry)
+        heapq.heappush(ready, (net.level(total), total))
+    return (ready[0][1] if ready else one), carries
+
+
 def _relu(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
     wires, arg = args[0]
     return [net.conjunction(wire, wires[-1] ^ 1) for wire in wires[: node.width]] if arg.signed else wires
 
 
-def _clamp(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+def clamp(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+    """Return a word between limits: two comparisons, and a gate per bit and limit."""
     low, high = node.low, node.high
     wires, arg = args[0]
     above = greater_serially(net, wires, arg.signed, high) if arg.high > high else 0
@@ -288,12 +362,15 @@ _WRITE: dict[Op, Callable[[Netlist, Node, Sequence[Word]], Wires]] = {
     Op.CONSTANT: lambda _, node, __: [node.data[0] >> place & 1 for place in range(node.width)],
     Op.ADD: _sum,
     Op.SUBTRACT: _sum,
+    Op.SUM: heap_of_adders,
     Op.FLOOR: lambda _, node, args: extended(args[0], node.data[0] + node.width)[node.data[0] :],
     Op.RELU: _relu,
-    Op.CLAMP: _clamp,
+    Op.CLAMP: clamp,
+    Op.BIT: lambda _, node, args: extended(args[0], node.data[0] + 1)[node.data[0] :],
     Op.NOT: lambda _, __, args: [_bit(args[0]) ^ 1],
     Op.AND: lambda net, _, args: [net.conjunction(_bit(args[0]), _bit(args[1]))],
     Op.OR: lambda net, _, args: [either(net, _bit(args[0]), _bit(args[1]))],
+    Op.XOR: lambda net, _, args: [net.exclusive(_bit(args[0]), _bit(args[1]))],
     Op.JOIN: lambda _, node, args: [_bit(word) for word in args][: node.width],
 }
 

@@ -9,14 +9,19 @@ numbers appear only at the ports, in their formats: inside there is no rounding 
     CONSTANT               c             c
     ADD        a, b        s, t          a 2^s + b 2^t
     SUBTRACT   a, b        s, t          a 2^s - b 2^t
+    SUM        a, b, ...   c, u, v, ...  c + u a + v b + ...     u, v, ... are signed powers of two
     FLOOR      a           s             floor(a / 2^s)
     RELU       a                         max(a, 0)
     CLAMP      a           l, h          min(max(a, l), h)
     AT_MOST    a           c             1 if a <= c else 0
-    NOT        a                         1 - a                   a is 0 or 1, as in the next three
+    BIT        a           s             floor(a / 2^s) modulo 2
+    NOT        a                         1 - a                   a is 0 or 1, as in the next four
     AND        a, b                      1 if both are 1
     OR         a, b                      1 if one is 1
+    XOR        a, b                      1 if they differ
     JOIN       a, b, ...                 a + 2 b + 4 c + ...
+
+The operations on bits are single gates: with `BIT` and `SUM` between them and words, every netlist is a graph.
 
 `Builder` makes graphs that are well formed; `verify` checks one that comes from elsewhere.
 """
@@ -24,6 +29,7 @@ numbers appear only at the ports, in their formats: inside there is no rounding 
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,13 +46,16 @@ class Op(enum.Enum):
     CONSTANT = "constant"
     ADD = "add"
     SUBTRACT = "subtract"
+    SUM = "sum"
     FLOOR = "floor"
     RELU = "relu"
     CLAMP = "clamp"
     AT_MOST = "at_most"
+    BIT = "bit"
     NOT = "not"
     AND = "and"
     OR = "or"
+    XOR = "xor"
     JOIN = "join"
 
     __hash__ = object.__hash__  # that of Enum is slow, and tables are looked up for every node
@@ -92,13 +101,20 @@ BOUNDS: dict[Op, Bounds] = {
     Op.CONSTANT: lambda _, data, __: (data[0], data[0]),
     Op.ADD: lambda a, d, _: ((a[0].low << d[0]) + (a[1].low << d[1]), (a[0].high << d[0]) + (a[1].high << d[1])),
     Op.SUBTRACT: lambda a, d, _: ((a[0].low << d[0]) - (a[1].high << d[1]), (a[0].high << d[0]) - (a[1].low << d[1])),
+    Op.SUM: lambda a, d, _: (
+        d[0] + sum(w * (x.low if w > 0 else x.high) for x, w in zip(a, d[1:], strict=True)),
+        d[0] + sum(w * (x.high if w > 0 else x.low) for x, w in zip(a, d[1:], strict=True)),
+    ),
     Op.FLOOR: lambda a, d, _: (a[0].low >> d[0], a[0].high >> d[0]),
     Op.RELU: lambda a, _, __: (max(a[0].low, 0), max(a[0].high, 0)),
     Op.CLAMP: lambda a, d, _: (min(max(a[0].low, d[0]), d[1]), min(max(a[0].high, d[0]), d[1])),
     Op.AT_MOST: lambda a, d, _: (int(a[0].high <= d[0]), int(a[0].low <= d[0])),
+    Op.BIT: lambda a, d, _: (a[0].low >> d[0] & 1,) * 2 if a[0].low >> d[0] == a[0].high >> d[0] else (0, 1),
     Op.NOT: lambda a, _, __: (1 - a[0].high, 1 - a[0].low),
     Op.AND: lambda a, _, __: (a[0].low & a[1].low, a[0].high & a[1].high),
     Op.OR: lambda a, _, __: (a[0].low | a[1].low, a[0].high | a[1].high),
+    # Where one of the two bits is known, the other one or its inverse.
+    Op.XOR: lambda a, _, __: (a[0].low ^ a[1].low,) * 2 if a[0].low == a[0].high and a[1].low == a[1].high else (0, 1),
     Op.JOIN: lambda a, _, __: (
         sum(bit.low << i for i, bit in enumerate(a)),
         sum(bit.high << i for i, bit in enumerate(a)),
@@ -218,6 +234,33 @@ class Builder:
             return self.constant(0)
         return self._node(Op.SUBTRACT, (a, b), (s, t))
 
+    def sum(self, terms: Iterable[tuple[int, int]], constant: int = 0) -> int:
+        """Make ``constant + sum of weight * node`` for pairs (node, weight); weights are signed powers of two.
+
+        Words joined from bits are added bit by bit, inverted bits as what they are the inverse of; equal terms are
+        put together.
+        """
+        weights: Counter[int] = Counter()
+        todo = list(terms)
+        while todo:
+            a, weight = todo.pop()
+            node = self.nodes[a]
+            if node.low == node.high:
+                constant += weight * node.low
+            elif node.op is Op.JOIN:
+                todo += [(bit, weight << place) for place, bit in enumerate(node.args)]
+            elif node.op is Op.NOT:
+                constant += weight
+                todo.append((node.args[0], -weight))
+            else:
+                weights[a] += weight
+        pairs = [(a, power) for a, weight in sorted(weights.items()) for power in signed_powers(weight)]
+        if len(pairs) == 1 and constant == 0 and pairs[0][1] == 1:
+            return pairs[0][0]
+        if not pairs:
+            return self.constant(constant)
+        return self._node(Op.SUM, tuple(a for a, _ in pairs), (constant, *(w for _, w in pairs)))
+
     def floor(self, a: int, s: int) -> int:
         """Make ``floor(a / 2^s)``."""
         x = self.nodes[a]
@@ -243,6 +286,15 @@ class Builder:
         """Make the bit ``a <= c``."""
         return self._node(Op.AT_MOST, (a,), (c,))
 
+    def bit(self, a: int, place: int) -> int:
+        """Make bit number ``place`` of a word, as of a word that is long enough."""
+        x = self.nodes[a]
+        if x.op is Op.JOIN:
+            return x.args[place] if place < len(x.args) else self.constant(0)
+        if place == 0 and (x.low, x.high) == (0, 1):
+            return a
+        return self._node(Op.BIT, (a,), (place,))
+
     def negation(self, a: int) -> int:
         """Make ``1 - a`` for a bit."""
         x = self.nodes[a]
@@ -266,6 +318,16 @@ class Builder:
             return a
         return self._node(Op.OR, (min(a, b), max(a, b)))
 
+    def difference(self, a: int, b: int) -> int:
+        """Make the bit that is one where two bits differ."""
+        for known, other in ((a, b), (b, a)):
+            value = self.value(known)
+            if value is not None:
+                return self.negation(other) if value else other
+        if a == b:
+            return self.constant(0)
+        return self._node(Op.XOR, (min(a, b), max(a, b)))
+
     def join(self, bits: Sequence[int]) -> int:
         """Make the word of some bits, lowest first."""
         return bits[0] if len(bits) == 1 else self._node(Op.JOIN, tuple(bits))
@@ -286,6 +348,18 @@ class Builder:
         driven = [self.nodes[number] for number in outputs]
         formats = (Format(node.low, node.high, e) for node, e in zip(driven, exponents, strict=True))
         return Graph(nodes, tuple(new[number] for number in outputs), self.input_formats, tuple(formats))
+
+
+def signed_powers(number: int) -> list[int]:
+    """Return the fewest signed powers of two whose sum is a number, no two of them neighbours."""
+    powers, place = [], 0
+    while number:
+        if number & 1:
+            digit = 2 - (number & 3)
+            powers.append(digit << place)
+            number -= digit
+        number, place = number >> 1, place + 1
+    return powers
 
 
 def _live(nodes: Sequence[Node], outputs: Iterable[int]) -> list[int]:
@@ -326,22 +400,25 @@ def require_graph(circuit: Any) -> None:
 
 # --- verification ---------------------------------------------------------------------------------
 
-# Numbers of arguments (None: any from two on) and of constants.
-_SHAPES: dict[Op, tuple[int | None, int]] = {
+# Numbers of arguments (None: any from two on, for a sum from one on) and of constants (None: one more than arguments).
+_SHAPES: dict[Op, tuple[int | None, int | None]] = {
     Op.INPUT: (0, 1),
     Op.CONSTANT: (0, 1),
     Op.ADD: (2, 2),
     Op.SUBTRACT: (2, 2),
+    Op.SUM: (None, None),
     Op.FLOOR: (1, 1),
     Op.RELU: (1, 0),
     Op.CLAMP: (1, 2),
     Op.AT_MOST: (1, 1),
+    Op.BIT: (1, 1),
     Op.NOT: (1, 0),
     Op.AND: (2, 0),
     Op.OR: (2, 0),
+    Op.XOR: (2, 0),
     Op.JOIN: (None, 0),
 }
-_OF_BITS = {Op.NOT, Op.AND, Op.OR, Op.JOIN}
+_OF_BITS = {Op.NOT, Op.AND, Op.OR, Op.XOR, Op.JOIN}
 
 
 def verify(graph: Graph) -> None:
@@ -353,8 +430,8 @@ def verify(graph: Graph) -> None:
         If the argument is no graph.
     ValueError
         For an argument that does not come before its use, wrong numbers of arguments or constants, words where bits
-        are needed, negative shifts, bounds that do not follow, words, shifted words or constants above 62 bits, or
-        outputs whose format is not that of their node.
+        are needed, negative shifts, weights that are no powers of two, bounds that do not follow, words, shifted words,
+        parts of sums or constants above 62 bits, or outputs whose format is not that of their node.
     """
     require_graph(graph)
     for number, node in enumerate(graph.nodes):
@@ -378,8 +455,7 @@ def _problem(graph: Graph, number: int, node: Node) -> str | None:
     """Return what is wrong with a node, None if nothing is."""
     if any(not 0 <= arg < number for arg in node.args):
         return "uses a node that does not come before it"
-    n_args, n_data = _SHAPES[node.op]
-    if len(node.data) != n_data or (len(node.args) < 2 if n_args is None else len(node.args) != n_args):
+    if not _shaped(node):
         return f"has {len(node.args)} arguments and {len(node.data)} constants"
     args = [graph.nodes[arg] for arg in node.args]
     if node.op in _OF_BITS and any(arg.low < 0 or arg.high > 1 for arg in args):
@@ -392,22 +468,42 @@ def _problem(graph: Graph, number: int, node: Node) -> str | None:
     return f"has {node.width} bits, and words have at most {MAX_BITS}" if node.width > MAX_BITS else None
 
 
+def _shaped(node: Node) -> bool:
+    """Return whether a node has as many arguments and constants as its operation takes."""
+    n_args, n_data = _SHAPES[node.op]
+    if n_data is None:
+        return len(node.data) == len(node.args) + 1 > 1
+    return len(node.data) == n_data and (len(node.args) >= 2 if n_args is None else len(node.args) == n_args)
+
+
 def _problem_of_data(graph: Graph, node: Node) -> str | None:
     if node.op is Op.CLAMP and node.data[0] > node.data[1]:
         return "has limits in the wrong order"
     if node.op is Op.INPUT and not 0 <= node.data[0] < len(graph.input_formats):
         return f"reads port {node.data[0]}, which does not exist"
+    if node.op is Op.SUM and any(abs(weight).bit_count() != 1 for weight in node.data[1:]):
+        return "has weights that are not powers of two"
     return None
+
+
+def largest_part(graph: Graph, node: Node) -> int:
+    """Return a bound of the size of every partial sum of a sum, in whatever order its terms are added."""
+    args = (graph.nodes[arg] for arg in node.args)
+    return abs(node.data[0]) + sum(
+        abs(weight) * max(abs(arg.low), abs(arg.high)) for arg, weight in zip(args, node.data[1:], strict=True)
+    )
 
 
 def _problem_of_length(graph: Graph, node: Node) -> str | None:
     """Return what is too long beside the result of a node, None if nothing is."""
-    if node.op in (Op.ADD, Op.SUBTRACT, Op.FLOOR) and not 0 <= min(node.data) <= max(node.data) <= MAX_BITS:
+    if node.op in (Op.ADD, Op.SUBTRACT, Op.FLOOR, Op.BIT) and not 0 <= min(node.data) <= max(node.data) <= MAX_BITS:
         return f"has shifts outside 0 .. {MAX_BITS}"
     if node.op in (Op.ADD, Op.SUBTRACT):
         longest = max(graph.nodes[arg].width + shift for arg, shift in zip(node.args, node.data, strict=True))
         if longest > MAX_BITS:
             return f"shifts an argument to {longest} bits, and words have at most {MAX_BITS}"
+    if node.op is Op.SUM and largest_part(graph, node) >> MAX_BITS - 1:
+        return f"has parts of more than {MAX_BITS} bits"
     if node.op in (Op.CLAMP, Op.AT_MOST) and width(min(node.data), max(node.data)) > MAX_BITS:
         return f"has constants of more than {MAX_BITS} bits"
     return None

@@ -73,7 +73,13 @@ class CircuitProfile:
 
 
 def circuit_profile(
-    model: Any, X: Any, epsilons: Any = None, *, y: Any = None, sample_weight: Any = None
+    model: Any,
+    X: Any,
+    epsilons: Any = None,
+    *,
+    y: Any = None,
+    sample_weight: Any = None,
+    effort: int | str = "auto",
 ) -> CircuitProfile:
     """Return the sizes of circuits of a fitted regressor at several accuracies.
 
@@ -89,6 +95,8 @@ def circuit_profile(
         Targets, whose standard deviation is the unit of the accuracies; None takes that of the predictions.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
+    effort : {"auto", 0, 1, 2, 3}, default="auto"
+        As in `compile_circuit`.
 
     Returns
     -------
@@ -115,7 +123,7 @@ def circuit_profile(
     if not chosen.size:
         raise ValueError("epsilons must hold at least one number, got none.")
     sizes = [
-        compile_circuit(model, X, epsilon=float(epsilon), y=y, sample_weight=sample_weight).n_gates
+        compile_circuit(model, X, epsilon=float(epsilon), y=y, sample_weight=sample_weight, effort=effort).n_gates
         for epsilon in chosen
     ]
     # A circuit for a smaller epsilon will do for a larger one, too.

@@ -33,17 +33,30 @@ def _join(bits: Sequence[Words]) -> Words:
     return total
 
 
+def _sum(words: Sequence[Words], data: tuple[int, ...]) -> Words:
+    total: Words = np.full(np.broadcast_shapes(*map(np.shape, words)), data[0], dtype=np.int64)
+    for word, weight in zip(words, data[1:], strict=True):
+        if abs(weight) == 1:
+            (np.add if weight > 0 else np.subtract)(total, word, out=total)
+        else:
+            total += _integers(word) * weight
+    return total
+
+
 # What every operation does to the words of its arguments.
 MEANINGS: dict[Op, Callable[[Sequence[Words], tuple[int, ...]], Words]] = {
     Op.ADD: lambda a, d: _shifted(a[0], d[0]) + _shifted(a[1], d[1]),
     Op.SUBTRACT: lambda a, d: _shifted(a[0], d[0]) - _shifted(a[1], d[1]),
+    Op.SUM: _sum,
     Op.FLOOR: lambda a, d: _integers(a[0]) >> d[0],
     Op.RELU: lambda a, _: np.maximum(a[0], 0),
     Op.CLAMP: lambda a, d: np.clip(a[0], d[0], d[1]),
     Op.AT_MOST: lambda a, d: a[0] <= d[0],
+    Op.BIT: lambda a, d: (_integers(a[0]) >> d[0] & 1) != 0,
     Op.NOT: lambda a, _: a[0] == 0,
     Op.AND: lambda a, _: a[0] & a[1],
     Op.OR: lambda a, _: a[0] | a[1],
+    Op.XOR: lambda a, _: a[0] != a[1],
     Op.JOIN: lambda a, _: _join(a),
     Op.INPUT: lambda a, _: a[0],
     Op.CONSTANT: lambda _, d: np.int64(d[0]),  # type: ignore[dict-item, return-value]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from sklearn_htmc.circuit._fixed_point import Format
-from sklearn_htmc.circuit._gates import Netlist, greater_serially, ways_to_compare
+from sklearn_htmc.circuit._gates import Netlist, greater_serially, heap_of_adders, ways_to_compare
 from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
 from sklearn_htmc.circuit._names import check_name
 
@@ -115,10 +115,8 @@ def _node(graph: Graph, number: int, node: Node, adders: str, compared: dict[int
     name, args = f"n{number}", [(f"n{arg}", graph.nodes[arg]) for arg in node.args]
     if number in compared:
         *lines, value = compared[number]
-    elif node.op in (Op.ADD, Op.SUBTRACT):
-        *lines, value = _ADDERS[adders][0](name, node, args)
     else:
-        *lines, value = _WRITE[node.op](name, node, args)
+        *lines, value = (_WRITE | _ADDERS[adders][0])[node.op](name, node, args)
     return [*lines, f"wire {_type(node)}{name} = {value};  // {node.low} .. {node.high}"]
 
 
@@ -139,6 +137,27 @@ def _ripple(name: str, node: Node, args: Sequence[Argument]) -> Lines:
         f"assign {name}_c = {{{name}_a & {name}_b | {name}_h & {carries}, 1'b{int(negated)}}};",
         f"{name}_h ^ {carries}",
     ]
+
+
+def _heap(name: str, node: Node, args: Sequence[Argument]) -> Lines:
+    """Write a sum of many words in the gates of its heap of adders."""
+    net = Netlist()
+    net.inputs = [net.word(arg.width) for _, arg in args]
+    net.outputs = [heap_of_adders(net, node, [(wires, arg) for wires, (_, arg) in zip(net.inputs, args, strict=True)])]
+    lines, wires = _expressions(net, name, args)
+    return [*lines, f"{{{', '.join(reversed(wires))}}}"]
+
+
+def _operator_heap(name: str, node: Node, args: Sequence[Argument]) -> Lines:
+    """Write a sum of many words with operators, each word as wide as the sum."""
+    terms = [_literal(node.data[0], node)] if node.data[0] else []
+    lines = []
+    for place, ((text, _), weight) in enumerate(zip(args, node.data[1:], strict=True)):
+        lines.append(f"wire {_type(node)}{name}_{place} = {text};")
+        shift = abs(weight).bit_length() - 1
+        term = f"({name}_{place} <<< {shift})" if shift else f"{name}_{place}"
+        terms.append(f"- {term}" if weight < 0 else f"+ {term}" if terms else term)
+    return [*lines, " ".join(terms)]
 
 
 def _operator(name: str, node: Node, args: Sequence[Argument]) -> Lines:
@@ -162,18 +181,23 @@ def _clamp(name: str, node: Node, args: Sequence[Argument]) -> Lines:
     return [*lines, value]
 
 
-_WRITE: dict[Op, Callable[[str, Node, Sequence[Argument]], Lines]] = {
+Write = Callable[[str, Node, Sequence[Argument]], Lines]
+
+_WRITE: dict[Op, Write] = {
     Op.INPUT: lambda _, node, __: [f"x{node.data[0]}"],
     Op.CONSTANT: lambda _, node, __: [_literal(node.data[0], node)],
     Op.ADD: _ripple,
     Op.SUBTRACT: _ripple,
+    Op.SUM: _heap,
     Op.FLOOR: lambda _, node, args: [f"{args[0][0]} >>> {node.data[0]}"],
     Op.RELU: _relu,
     Op.CLAMP: _clamp,
     Op.AT_MOST: lambda _, node, args: [f"{args[0][0]} <= {_literal(node.data[0], args[0][1])}"],
+    Op.BIT: lambda _, node, args: [_bit(*args[0], min(node.data[0], args[0][1].width - 1))],
     Op.NOT: lambda _, __, args: [f"~{args[0][0]}"],
     Op.AND: lambda _, __, args: [f"{args[0][0]} & {args[1][0]}"],
     Op.OR: lambda _, __, args: [f"{args[0][0]} | {args[1][0]}"],
+    Op.XOR: lambda _, __, args: [f"{args[0][0]} ^ {args[1][0]}"],
     Op.JOIN: lambda _, __, args: [f"{{{', '.join(text for text, _ in reversed(args))}}}"],
 }
 
@@ -186,7 +210,7 @@ def _greater(text: str, word: Node, constant: int) -> str:
     net = Netlist()
     net.inputs = [net.word(word.width)]
     net.outputs = [[greater_serially(net, net.inputs[0], word.signed, constant)]]
-    return _expressions(net, text, word)[1][0]
+    return _expressions(net, text, [(text, word)])[1][0]
 
 
 def _comparisons(graph: Graph) -> dict[int, Lines]:
@@ -197,37 +221,40 @@ def _comparisons(graph: Graph) -> dict[int, Lines]:
         net.inputs = [net.word(word.width)]
         constants = [graph.nodes[number].data[0] for number in numbers]
         net.outputs = [[greater(net, net.inputs[0], word.signed, constant) ^ 1 for constant in constants]]
-        lines, values = _expressions(net, f"n{arg}", word)
+        lines, values = _expressions(net, f"n{arg}", [(f"n{arg}", word)])
         for number, value in zip(numbers, values, strict=True):
             texts[number] = [*lines, value]
             lines = []
     return texts
 
 
-def _expressions(net: Netlist, text: str, word: Node) -> tuple[Lines, list[str]]:
+def _expressions(net: Netlist, name: str, words: Sequence[Argument]) -> tuple[Lines, list[str]]:
     """Return declarations of the gates that are read more than once, and the output wires as expressions."""
     texts = {0: ("1'b0", "1'b1")}
-    for place, wire in enumerate(net.inputs[0]):
-        texts[wire >> 1] = _bit(text, word, place), f"~{_bit(text, word, place)}"
+    for wires, (text, word) in zip(net.inputs, words, strict=True):
+        for place, wire in enumerate(wires):
+            texts[wire >> 1] = _bit(text, word, place), f"~{_bit(text, word, place)}"
     live = net.live()
     reads = Counter(wire >> 1 for number in live for wire in net.operands(number))
     reads.update(wire >> 1 for wire in net.outputs[0])
     lines = []
     for number in live:
         a, b = net.operands(number)
-        if a & b & 1:
+        if net.is_exclusive(number):
+            texts[number] = f"({texts[a >> 1][0]} ^ {texts[b >> 1][0]})", f"~({texts[a >> 1][0]} ^ {texts[b >> 1][0]})"
+        elif a & b & 1:
             texts[number] = f"~({texts[a >> 1][0]} | {texts[b >> 1][0]})", f"({texts[a >> 1][0]} | {texts[b >> 1][0]})"
         else:
             both = f"({texts[a >> 1][a & 1]} & {texts[b >> 1][b & 1]})"
             texts[number] = both, f"~{both}"
         if reads[number] > 1:
-            lines.append(f"wire {text}_{number} = {texts[number][0]};")
-            texts[number] = f"{text}_{number}", f"~{text}_{number}"
+            lines.append(f"wire {name}_{number} = {texts[number][0]};")
+            texts[number] = f"{name}_{number}", f"~{name}_{number}"
     return lines, [texts[wire >> 1][wire & 1] for wire in net.outputs[0]]
 
 
 # How sums and how comparisons are written.
-_ADDERS: dict[str, tuple[Callable[[str, Node, Sequence[Argument]], Lines], Callable[[Graph], dict[int, Lines]]]] = {
-    "ripple": (_ripple, _comparisons),
-    "operator": (_operator, lambda _: {}),
+_ADDERS: dict[str, tuple[dict[Op, Write], Callable[[Graph], dict[int, Lines]]]] = {
+    "ripple": ({}, _comparisons),
+    "operator": ({Op.ADD: _operator, Op.SUBTRACT: _operator, Op.SUM: _operator_heap}, lambda _: {}),
 }

@@ -23,15 +23,28 @@ MEANINGS = {
     Op.CONSTANT: lambda c: c,
     Op.ADD: lambda a, b, s, t: a * 2**s + b * 2**t,
     Op.SUBTRACT: lambda a, b, s, t: a * 2**s - b * 2**t,
+    Op.SUM: lambda *all_: _weighted(*all_),
     Op.FLOOR: lambda a, s: math.floor(Fraction(a, 2**s)),
     Op.RELU: lambda a: a if a > 0 else 0,
     Op.CLAMP: lambda a, low, high: sorted([low, a, high])[1],
     Op.AT_MOST: lambda a, c: int(not a > c),
+    Op.BIT: lambda a, s: int(f"{a % 2**70:070b}"[-1 - s]),
     Op.NOT: lambda a: {0: 1, 1: 0}[a],
     Op.AND: lambda a, b: {0: 0, 1: 0, 2: 1}[a + b],
     Op.OR: lambda a, b: {0: 0, 1: 1, 2: 1}[a + b],
+    Op.XOR: lambda a, b: {0: 0, 1: 1, 2: 0}[a + b],
     Op.JOIN: lambda *bits: int("".join(str(bit) for bit in reversed(bits)), base=2),
 }
+
+
+def _weighted(*numbers):
+    """Return c + u a + v b + ... for the numbers a, b, ..., c, u, v, ..."""
+    words, constant, weights = (
+        numbers[: len(numbers) // 2],
+        numbers[len(numbers) // 2],
+        numbers[len(numbers) // 2 + 1 :],
+    )
+    return constant + sum(weight * word for weight, word in zip(weights, words, strict=True))
 
 
 def oracle(graph, row):
@@ -102,7 +115,8 @@ class RandomGraph:
         makers = [
             self.sum,
             self.sum,
-            self.sum,
+            self.weighted,
+            self.bit,
             self.floor,
             self.relu,
             self.clamp,
@@ -147,6 +161,20 @@ class RandomGraph:
         else:
             self.by(self.words, self.build.subtract, Op.SUBTRACT, (a, b), shifts)
 
+    def weighted(self):
+        """Make a sum of words and bits with signed powers of two, some terms twice."""
+        n_terms = int(self.rng.integers(1, 6))
+        args = tuple(self.some(self.words if self.rng.random() < 0.6 else self.bits) for _ in range(n_terms))
+        weights = tuple(int(self.rng.choice([-1, 1])) << shift for shift in self.integers(0, 5, n_terms))
+        (constant,) = self.integers(-99, 99, 1)
+        if self.rng.random() < 0.5:
+            self.built(self.words, self.build.sum(zip(args, weights, strict=True), constant))
+        else:
+            self.node(self.words, Op.SUM, args, (constant, *weights))
+
+    def bit(self):
+        self.by(self.bits, self.build.bit, Op.BIT, (self.some(self.words),), self.integers(0, 8, 1))
+
     def floor(self):
         self.by(self.words, self.build.floor, Op.FLOOR, (self.some(self.words),), self.integers(0, 9, 1))
 
@@ -165,6 +193,7 @@ class RandomGraph:
         self.by(self.bits, self.build.negation, Op.NOT, (a,))
         self.by(self.bits, self.build.conjunction, Op.AND, (self.some(self.bits), b))
         self.by(self.bits, self.build.disjunction, Op.OR, (self.some(self.bits), a))
+        self.by(self.bits, self.build.difference, Op.XOR, (self.some(self.bits), self.some(self.bits)))
 
     def join(self):
         bits = tuple(self.some(self.bits) for _ in range(int(self.rng.integers(2, 6))))

@@ -79,6 +79,65 @@ def test_a_constant_operand_makes_half_adders():
         assert gates([(0, 255)], lambda build, x, c=constant: build.add(x, build.constant(c))) <= 2 * 8
 
 
+@pytest.mark.parametrize("n_bits", [1, 2, 3, 7, 31])
+def test_a_heap_of_bits_costs_a_full_adder_for_every_bit_that_it_takes_away(n_bits):
+    """Bits of weight one: ``n - ones(n)`` full adders where n is one less than a power of two, half adders else."""
+    formats = [(0, 1)] * n_bits
+    count = gates(formats, lambda build, *bits: build.sum([(bit, 1) for bit in bits]))
+    width = n_bits.bit_length()
+    if n_bits == 2**width - 1:
+        assert count == 5 * (n_bits - width)
+    assert 5 * (n_bits - width) <= count <= 5 * (n_bits - width) + 2 * width
+
+
+def test_signs_and_one_constant_bit_beside_one_bit_cost_nothing():
+    words = [(-8, 7), (0, 15)]
+    assert gates(words, lambda build, x, z: build.sum([(z, 1), (x, -1)])) <= gates(
+        words, lambda build, x, z: build.subtract(z, x)
+    )
+    assert gates([(0, 1)], lambda build, x: build.sum([(x, 1)], 1)) == 0
+    assert gates([(0, 1)], lambda build, x: build.sum([(x, -4)], 77)) == 0
+
+
+def test_narrow_signed_words_are_not_extended_through_wide_ones():
+    words = [(-128, 127), (-1, 0), (-1, 0), (-2, 1)]
+
+    def by_pairs(build, a, *others):
+        for other in others:
+            a = build.add(a, other)
+        return a
+
+    heap = gates(words, lambda build, *all_: build.sum([(word, 1) for word in all_]))
+    assert heap < 0.8 * gates(words, by_pairs)
+
+
+def test_a_heap_is_not_deeper_than_additions_one_after_the_other():
+    build = Builder([Format(0, 255, 0)] * 16)
+    ports = [build.input(port) for port in range(16)]
+    chain = ports[0]
+    for port in ports[1:]:
+        chain = build.add(chain, port)
+    deep, flat = (Netlist.of(build.graph([n], [0])) for n in (chain, build.sum([(port, 1) for port in ports])))
+    assert flat.depth <= deep.depth
+    assert len(flat.live()) <= len(deep.live())
+
+
+def test_bits_of_words_are_wiring():
+    assert gates([(-8, 7)], lambda build, x: [build.bit(x, place) for place in range(6)]) == 0
+
+
+def test_all_gates_of_two_inputs_cost_one():
+    bits = [(0, 1), (0, 1)]
+    for make in (Builder.conjunction, Builder.disjunction, Builder.difference):
+        for a in (False, True):
+            for b in (False, True):
+
+                def gate(build, x, z, make=make, a=a, b=b):
+                    return make(build, build.negation(x) if a else x, build.negation(z) if b else z)
+
+                assert gates(bits, gate) == 1
+
+
 def test_adding_zero_costs_nothing_even_without_the_builder():
     formats = (Format(-128, 127, 0),)
     nodes = (

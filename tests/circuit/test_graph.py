@@ -119,6 +119,27 @@ def test_a_format_is_as_fine_as_31_bits_allow(low, high):
     assert width(*finer) == 32
 
 
+def test_a_sum_puts_equal_terms_together_and_folds_what_is_known(build):
+    x, bits = build.input(1), [build.at_most(build.input(1), c) for c in (2, 4)]
+    word = build.join([bits[0], build.negation(bits[1])])
+    # x + 2 x + 4 (a + 2 (1 - b)) - 8 + 7 - x, as 2 x + 4 a - 8 b + 7
+    total = build.sum([(x, 1), (x, 2), (word, 4), (build.constant(-4), 2), (x, -1)], 7)
+    node = build.nodes[total]
+    assert node.op is Op.SUM
+    assert sorted(zip(node.args, node.data[1:], strict=True)) == sorted([(x, 2), (bits[0], 4), (bits[1], -8)])
+    assert node.data[0] == 7
+    assert build.sum([(x, 4), (x, -3)]) == x
+    assert build.value(build.sum([(x, 1), (x, -1)], 5)) == 5
+
+
+@pytest.mark.parametrize("number", [*range(-40, 41), 12345, -(1 << 40) + 7])
+def test_signed_powers_are_few(number):
+    powers = in_graph.signed_powers(number)
+    assert sum(powers) == number
+    assert all(abs(power).bit_count() == 1 for power in powers)
+    assert len(powers) == f"{3 * abs(number) ^ abs(number):b}".count("1")  # digits of the non-adjacent form
+
+
 # --- building -------------------------------------------------------------------------------------
 
 
@@ -194,6 +215,15 @@ MALFORMED = {
     "limits": ([X, Node(Op.CLAMP, (0,), (5, 4), 4, 4)], r"n1 = clamp has limits in the wrong order\."),
     "limit": ([X, Node(Op.CLAMP, (0,), (0, 1 << 62), 0, 127)], r"n1 = clamp has constants of more than 62 bits\."),
     "threshold": ([X, Node(Op.AT_MOST, (0,), (1 << 62,), 1, 1)], r"n1 = at_most has constants of more than 62 bits\."),
+    "weight": ([X, Node(Op.SUM, (0,), (0, 3), -384, 381)], r"n1 = sum has weights that are not powers of two\."),
+    "no weight": ([X, Node(Op.SUM, (0,), (0, 0), 0, 0)], r"n1 = sum has weights that are not powers of two\."),
+    "no terms": ([X, Node(Op.SUM, (), (0,), 0, 0)], r"n1 = sum has 0 arguments and 1 constants\."),
+    "missing weight": ([X, Node(Op.SUM, (0, 0), (0, 1), 0, 0)], r"n1 = sum has 2 arguments and 2 constants\."),
+    "parts": (
+        [X, Node(Op.SUM, (0, 0), (0, 1 << 54, -(1 << 54)), 0, 0)],
+        r"n1 = sum has parts of more than 62 bits\.",
+    ),
+    "place": ([X, Node(Op.BIT, (0,), (-1,), 0, 1)], r"n1 = bit has shifts outside 0 \.\. 62\."),
     "port": ([Node(Op.INPUT, (), (1,), 0, 1)], r"n0 = input reads port 1, which does not exist\."),
     "bounds": (
         [X, Node(Op.RELU, (0,), (), 0, 126)],
@@ -274,7 +304,7 @@ y1: n11, 0 .. 7 times 2^0"""
 
 
 def circuit_of(graph):
-    return Circuit.of(graph, epsilon=0.1, error=0.0625)
+    return Circuit.of(graph, epsilon=0.1, error=0.0625, error_elsewhere=0.125)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -285,14 +315,26 @@ def test_files_and_pickles_keep_everything(seed, tmp_path):
     for copy in (Circuit.load(tmp_path / "circuit.json"), pickle.loads(pickle.dumps(circuit))):
         assert copy.text() == circuit.text()
         assert (copy.n_gates, copy.depth, copy.epsilon, copy.error) == (circuit.n_gates, circuit.depth, 0.1, 0.0625)
+        assert copy.error_elsewhere == 0.125
         assert (copy.input_formats, copy.output_formats) == (circuit.input_formats, circuit.output_formats)
+
+
+def test_files_of_the_first_version_are_read(content, tmp_path):
+    content.update(version=1)
+    content.pop("error_elsewhere")
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    old = Circuit.load(tmp_path / "old.json")
+    assert old.text() == small().text()
+    assert np.isnan(old.error_elsewhere)
+    old.save(tmp_path / "new.json")  # NaN is no JSON
+    assert json.loads((tmp_path / "new.json").read_text(), parse_constant=pytest.fail)["error_elsewhere"] is None
 
 
 def test_the_repr_says_the_sizes():
     circuit = circuit_of(small())
     assert repr(circuit) == (
         f"Circuit(n_inputs=2, n_outputs=2, n_nodes=12, n_gates={circuit.n_gates}, depth={circuit.depth}, "
-        "error=0.0625, epsilon=0.1)"
+        "error=0.0625, error_elsewhere=0.125, epsilon=0.1)"
     )
 
 
@@ -303,7 +345,7 @@ def content(tmp_path):
 
 
 CORRUPTIONS = {
-    "version": (lambda content: content.update(version=2), "version 2 is not known, only 1 is"),
+    "version": (lambda content: content.update(version=3), "version 3 is not known, only 1 and 2 are"),
     "missing": (lambda content: content.pop("nodes"), "'nodes' is missing"),
     "operation": (lambda content: content["nodes"][4].__setitem__(0, "sqrt"), "'sqrt' is not a valid Op"),
     "argument": (lambda content: content["nodes"][4].__setitem__(1, [9]), "n4 = relu uses a node that does not come"),

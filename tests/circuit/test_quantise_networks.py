@@ -10,7 +10,7 @@ from scipy.sparse import csr_array, random_array
 
 from sklearn_htmc._network import Block, SparseNetwork
 from sklearn_htmc.circuit import Op, compile_circuit, count_gates, simulate
-from sklearn_htmc.circuit import _compile as compiling
+from sklearn_htmc.circuit import _rounding as rounding
 from sklearn_htmc.circuit._graph import fits
 from sklearn_htmc.circuit._quantise import networks as quantise
 from sklearn_htmc.circuit._quantise import sums
@@ -268,9 +268,9 @@ def test_tries_with_too_long_words_do_not_lose_the_circuit_at_hand(rng, monkeypa
     )
     X = rng.random((60, 2))
     long = []
-    monkeypatch.setattr(compiling, "_ladder", lambda _: [2.0**-60, 1e-30])
-    monkeypatch.setattr(compiling, "fits", lambda graph: fits(graph) or long.append(graph))
-    assert compile_circuit(network, X, epsilon=0.01).error <= 0.01
+    monkeypatch.setattr(rounding, "_ladder", lambda _: [2.0**-60, 1e-30])
+    monkeypatch.setattr(rounding, "fits", lambda graph: fits(graph) or long.append(graph))
+    assert compile_circuit(network, X, epsilon=0.01, effort=0).error <= 0.01
     assert len(long) == 2
 
 
@@ -278,10 +278,10 @@ def test_where_words_are_too_long_coarser_ones_are_tried(rng, monkeypatch):
     """Only circuits with short words are allowed, as if a finer one did not fit."""
     network = residual_network(rng, width=3, neurons=(3,))
     X = rng.uniform(-2.0, 2.0, size=(100, 4))
-    longest = max(node.width for node in compile_circuit(network, X, epsilon=0.2).nodes)
-    monkeypatch.setattr(compiling, "fits", lambda graph: max(node.width for node in graph.nodes) <= longest)
-    monkeypatch.setattr(compiling, "_excess", lambda error, _: 1e-3 * error)  # starts with too little noise
-    circuit = compile_circuit(network, X, epsilon=0.2)
+    longest = max(node.width for node in compile_circuit(network, X, epsilon=0.2, effort=0).nodes)
+    monkeypatch.setattr(rounding, "fits", lambda graph: max(node.width for node in graph.nodes) <= longest)
+    monkeypatch.setattr(rounding, "_excess", lambda error, _: 1e-3 * error)  # starts with too little noise
+    circuit = compile_circuit(network, X, epsilon=0.2, effort=0)
     assert circuit.error <= 0.2
     assert max(node.width for node in circuit.nodes) <= longest
 

@@ -103,8 +103,8 @@ class Visit:
     right: int = 0
 
 
-def word_of(build: Builder, bits: Sequence[int], root: Part) -> int:
-    """Return the node of the value of a tree.
+def bits_of(build: Builder, bits: Sequence[int], root: Part) -> list[int]:
+    """Return the nodes of the bits of the value of a tree, lowest first.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def word_of(build: Builder, bits: Sequence[int], root: Part) -> int:
     visits = _visits(build, bits, root)
     for place in range(len(visits) - 1, -1, -1):
         made[place] = _bits(build, bits, visits[place], made, root.some.bit_length())
-    return build.join(made[0])
+    return made[0]
 
 
 def _visits(build: Builder, bits: Sequence[int], root: Part) -> list[Visit]:

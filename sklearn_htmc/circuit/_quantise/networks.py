@@ -112,9 +112,7 @@ def thinned(sample: Sample) -> Sample:
     """Return all rows or evenly spread ones where there are many."""
     if len(sample.X) <= _ROWS:
         return sample
-    chosen = np.linspace(0, len(sample.X) - 1, _ROWS).astype(np.intp)
-    weights = sample.weights[chosen] / sample.weights[chosen].sum()
-    return replace(sample, X=sample.X[chosen], weights=weights, values=sample.values[chosen])
+    return sample.part(np.linspace(0, len(sample.X) - 1, _ROWS).astype(np.intp))
 
 
 @dataclass(frozen=True, eq=False)

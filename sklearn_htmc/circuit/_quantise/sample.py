@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats, Format
+from sklearn_htmc.circuit._graph import Graph
+from sklearn_htmc.circuit._simulate import simulate
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,15 @@ class Sample:
         """Return the format of a feature that a circuit does not read: its word has few bits."""
         low, high = self.input_range[:, feature]
         return Format.covering(low, high, math.frexp(max(abs(low), abs(high)))[1])
+
+    def part(self, rows: NDArray[np.intp]) -> Sample:
+        """Return some of the rows."""
+        weights = self.weights[rows] / self.weights[rows].sum()
+        return Sample(self.X[rows], weights, self.values[rows], self.scale, self.input_range)
+
+    def error_of(self, graph: Graph) -> float:
+        """Return the error of a circuit to the model."""
+        return self.error(simulate(graph, self.X))
 
     def error(self, predicted: Floats, reference: Floats | None = None) -> float:
         """Return the weighted root mean square difference from the model, or a reference, in units of the scale."""

@@ -1,10 +1,9 @@
-"""Sums of shifted words: every row of a rounded network as a tree of adders."""
+"""Sums of shifted words: every row of a rounded network as one sum."""
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sklearn_htmc.circuit._fixed_point import Format, width
@@ -27,58 +26,6 @@ class Addend(NamedTuple):
 def truncated(build: Builder, term: Addend) -> Addend:
     """Return a term without the places below the last one of the sum."""
     return term if term.shift >= 0 else Addend(build.floor(term.node, -term.shift), 0, term.sign)
-
-
-def total(build: Builder, terms: Iterable[Addend], constant: int) -> int:
-    """Return the node of a sum of terms, whose shifts are not negative, and a constant.
-
-    The two narrowest terms are added first, which keeps sums narrow and paths short. Signs are carried along and cost
-    nothing but where all are negative.
-    """
-    heap: list[tuple[int, int, Addend]] = []
-    count = 0
-
-    def push(term: Addend) -> None:
-        nonlocal count
-        node = build.nodes[term.node]
-        heapq.heappush(heap, (width(node.low, node.high) + term.shift, count, term))
-        count += 1
-
-    for term in terms:
-        known = build.value(term.node)
-        if known is None:
-            push(term)
-        else:
-            constant += term.sign * known << term.shift
-    if not heap:
-        return build.constant(constant)
-    if constant and any(term.sign > 0 for _, _, term in heap):
-        push(_constant(build, constant))
-        constant = 0
-    while len(heap) > 1:
-        (_, _, a), (_, _, b) = heapq.heappop(heap), heapq.heappop(heap)
-        push(_pair(build, a, b))
-    _, _, last = heap[0]
-    zero = build.constant(constant)
-    if last.sign > 0:
-        return build.add(last.node, zero, last.shift, 0)
-    return build.subtract(zero, last.node, 0, last.shift)
-
-
-def _constant(build: Builder, value: int) -> Addend:
-    """Return a constant as an odd number and a shift."""
-    shift = (value & -value).bit_length() - 1
-    return Addend(build.constant(value >> shift), shift, 1)
-
-
-def _pair(build: Builder, a: Addend, b: Addend) -> Addend:
-    """Add two terms; the zeros that both end in are left out."""
-    shift = min(a.shift, b.shift)
-    if a.sign == b.sign:
-        return Addend(build.add(a.node, b.node, a.shift - shift, b.shift - shift), shift, a.sign)
-    if a.sign < 0:
-        a, b = b, a
-    return Addend(build.subtract(a.node, b.node, a.shift - shift, b.shift - shift), shift, 1)
 
 
 def spread_of(terms: Sequence[Addend]) -> float:
@@ -204,7 +151,8 @@ class _Words:
         lost = math.ldexp(spread_of(addends), exponent)
         lost += sum(math.ldexp(term.sign * self.deficit.get(term.unit, 0.0), term.place) for term in terms)
         added = 0 if constant is None else round(math.ldexp(constant + lost, -exponent))
-        return total(self.build, [truncated(self.build, addend) for addend in addends], added), lost
+        kept = (truncated(self.build, addend) for addend in addends)
+        return self.build.sum([(term.node, term.sign << term.shift) for term in kept], added), lost
 
     def _require(self, unit: int) -> None:
         """Build a pair that is not built yet."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn_htmc.circuit._fixed_point import Floats, Format, Integers
 from sklearn_htmc.circuit._graph import Builder, Graph
 from sklearn_htmc.circuit._lower._forms import Tree, TreeEnsemble
-from sklearn_htmc.circuit._quantise.branches import Part, Parts, word_of
+from sklearn_htmc.circuit._quantise.branches import Part, Parts, bits_of
 from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
 
@@ -43,7 +42,7 @@ def _(form: TreeEnsemble, sample: Sample) -> Quantiser:
     forest = Forest.of(form)
     keep = max(_PAIRS // max(len(form.trees), 1), 1)
     if len(sample.X) > keep:
-        sample = _thinned(sample, keep)
+        sample = sample.part(np.linspace(0, len(sample.X) - 1, keep).astype(np.intp))
     ports = Ports(forest, sample)
     exact = forest.leaves(ports.truth, len(sample.X))
 
@@ -59,13 +58,6 @@ def _(form: TreeEnsemble, sample: Sample) -> Quantiser:
         return graph_of(forest, formats, codes, offset, values, exponents)
 
     return make
-
-
-def _thinned(sample: Sample, n_rows: int) -> Sample:
-    """Return evenly spread rows."""
-    rows = np.linspace(0, len(sample.X) - 1, n_rows).astype(np.intp)
-    weights = sample.weights[rows] / sample.weights[rows].sum()
-    return Sample(sample.X[rows], weights, sample.values[rows], sample.scale, sample.input_range)
 
 
 # --- trees in one table ---------------------------------------------------------------------------
@@ -548,36 +540,12 @@ def graph_of(
     ]
     parts, columns = Parts(), values.T.tolist()
     constants: list[int] = offset.tolist()
-    words: list[list[int]] = [[] for _ in constants]
+    terms: list[list[tuple[int, int]]] = [[] for _ in constants]
     for skeleton in _skeletons(forest, formats, codes):
         for output, column in enumerate(columns):
             least = min(column[node] for node, cut, _, _ in skeleton if cut < 0)
             constants[output] += least
             part = _part(parts, skeleton, column, least)
-            if part.some:
-                words[output].append(word_of(build, bits, part))
-    outputs = [
-        build.add(_sum(build, terms), build.constant(constant))
-        for terms, constant in zip(words, constants, strict=True)
-    ]
+            terms[output] += [(bit, 1 << place) for place, bit in enumerate(bits_of(build, bits, part))]
+    outputs = [build.sum(of_output, constant) for of_output, constant in zip(terms, constants, strict=True)]
     return build.graph(outputs, exponents)
-
-
-def _sum(build: Builder, words: Sequence[int]) -> int:
-    """Return the sum of words: small ones first, and single bits where an adder has room for a carry."""
-    bits = [word for word in words if build.nodes[word].high == 1]
-    heap = [(build.nodes[word].high, word) for word in words if build.nodes[word].high > 1]
-    heapq.heapify(heap)
-    while len(heap) + len(bits) > 1:
-        while len(heap) < 2 and bits:
-            heapq.heappush(heap, (1, bits.pop()))
-        a, b = heapq.heappop(heap)[1], heapq.heappop(heap)[1]
-        if bits:
-            # (2a + c) + (2b + c) = 2(a + b + c) needs no gate for the last place, and c is the carry into the next.
-            c = bits.pop()
-            total = build.floor(build.add(build.add(a, c, 1), build.add(b, c, 1)), 1)
-        else:
-            total = build.add(a, b)
-        heapq.heappush(heap, (build.nodes[total].high, total))
-    rest = [word for _, word in heap] + bits
-    return rest[0] if rest else build.constant(0)

@@ -1,0 +1,1 @@
+"""From circuits to smaller circuits within a measured error."""
