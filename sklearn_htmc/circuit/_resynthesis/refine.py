@@ -22,7 +22,7 @@ _SEED = 1  # of the rows elsewhere
 _WORK = 12_000_000  # evaluations of nodes per search, about 40 s
 _MARGIN = 0.98  # of the error, where not all rows are looked at
 _LEAST_ROOM = 1e-6  # squared, in units of the tolerance
-_GUARD = 1.2  # times the error allowed elsewhere, which is never exceeded on rows that no search has seen
+_GUARD = 1.2  # times the error allowed elsewhere, on rows that searches do not see; what exceeds it is rejected
 _GUARD_SEED = 3  # of these rows
 
 
