@@ -9,7 +9,7 @@ is the exact rise of the squared error for all pairs at once: one product of two
 rise is a quadratic form in its weights, so that two terms can change together.
 
 Bits that hardly vary on the rows cost nothing there, however much they count: the highest bits of a word, for one. So
-every move is charged for one row more on which it makes the difference that it makes on average.
+every move is charged for a fiftieth of a row more on which it makes its average difference.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sklearn_htmc.circuit._resynthesis.state import State
 
 _PARTNERS = 2  # terms that change together with one that goes
 _BEST = 3  # other bits that are looked at for a bit
-_UNSEEN = 1.0  # rows more on which a bit may be another one
+_UNSEEN = 0.02  # rows more on which a bit may be another one
 _NEAREST = 8  # bits, and inverses, of which gates are made
 _WORTH = 4.0  # gates that go with a bit for which another gate is looked for
 _BLOCK = 1024  # bits that are scored together
@@ -106,7 +106,7 @@ class Scoring:
         D = np.zeros((len(errors), *own.shape), dtype=np.float32)
         risks = np.zeros(len(block))
         for row, number in enumerate(block.tolist()):
-            effect = self.state.effect(self.state.following({number: self.state.flipped(number)}))
+            effect = self.state.effect(self.state.following({number: self.state.flipped(number)}, live=True))
             if effect is not None:
                 risks[row] = self.risk * float(self.weights @ np.square(effect).sum(axis=0))
                 effect = effect[:, self.rows]
@@ -191,7 +191,7 @@ class Scoring:
                 merit = self.price * gates
                 if gates > 0:
                     value = np.clip(self.state.word(node.args[0]), low, high)
-                    merit -= self.rise(self.state.effect(self.state.following({number: value})))
+                    merit -= self.rise(self.state.effect(self.state.following({number: value}, live=True)))
                 if merit > 0:
                     yield Limits(number, low, high, float(gates), merit)
 

@@ -84,7 +84,9 @@ def resynthesised(graph: Graph, rows: Rows, allowed: Floats, units: Floats, most
             continue
         if n_gates == before and PRICES[place] >= _DEAR:
             return
-        place += 1
+        # Where not all passes can be made, those that are left are spread over the prices that are left.
+        n_left = len(PRICES) - 1 - place
+        place += max(1, -(-n_left * state.work // max(most_work, 1))) if n_left else 1
 
 
 def _passed(

@@ -138,8 +138,16 @@ class State:
 
     # Cones.
 
-    def following(self, changed: Mapping[int, Any]) -> Values:
-        """Return the new values of all nodes that are others if some nodes had other values."""
+    def following(self, changed: Mapping[int, Any], *, live: bool = False) -> Values:
+        """Return the new values of all nodes that are others if some nodes had other values.
+
+        Parameters
+        ----------
+        changed : dict
+            The other values.
+        live : bool, default=False
+            Whether nodes that no output depends on may be left out; not before a change is accepted.
+        """
         new: Values = {}
         values, readers = self.values, self.readers
         todo = list(changed)
@@ -161,7 +169,7 @@ class State:
                 continue
             new[number] = value
             for reader in readers[number]:
-                if reader not in seen:
+                if reader not in seen and not (live and self.is_dead(reader)):
                     seen.add(reader)
                     heapq.heappush(todo, reader)
         self.work += len(seen)
@@ -191,7 +199,7 @@ class State:
 
     def gain(self, number: int) -> Floats:
         """Return by how much the outputs rise with a word, of shape (n_outputs, n_rows)."""
-        effect = self.effect(self.following({number: self.word(number) + np.int64(1)}))
+        effect = self.effect(self.following({number: self.word(number) + np.int64(1)}, live=True))
         return np.zeros_like(self.errors) if effect is None else effect
 
     # Changes.
