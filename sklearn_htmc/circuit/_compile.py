@@ -36,6 +36,7 @@ _SHARES: tuple[tuple[float, ...], ...] = ((), (1.0,), (1.0, 0.7, 1.3), (1.0, 0.7
 _THOROUGH = 1_200  # gates up to which the effort is 2 by default, above it is 1
 _FEW = 120  # gates of a circuit for which searches start on a ladder that all allowed errors share
 _FINEST = 1e-9  # epsilon below which nothing is resynthesised: errors are not far above those of doubles
+_MOST = 25_000  # gates above which nothing is resynthesised: one look at all moves would take too long
 _ELSEWHERE = 2_000  # rows on which the error elsewhere is measured
 _UNSEEN = 2  # seed of these rows, of which no search knows
 
@@ -81,7 +82,7 @@ def compile_circuit(
         best of one, three or seven searches that start from circuits of different coarseness, and for up to 120 gates
         of eight that neighbouring values of epsilon share; more effort never gives more gates. "auto" is 2 for circuits
         of 120 to 1,200 gates and 1 for others. A count of operations, not a clock, bounds every search, so that results
-        are repeatable; it is some seconds for 1,000 gates and less than a minute for any number. Below
+        are repeatable; it is some seconds for 1,000 gates and about a minute for 20,000. Above 25,000 gates and below
         ``epsilon=1e-9`` there is none.
     verbose : int, default=0
         Whether to show progress. Ctrl-C ends the searches; the smallest circuit so far is then returned with a warning.
@@ -213,7 +214,7 @@ def search_circuit(
         tries = rounding.tries
         if tries.best is None:
             return Search(None, tries.error, tries.formats)
-        if rounding.make is not None and tries.best.n_gates and epsilon >= _FINEST:
+        if rounding.make is not None and 0 < tries.best.n_gates <= _MOST and epsilon >= _FINEST:
             _resynthesise(form, rounding, way)
         verify(tries.best)
         n_rows = min(_ELSEWHERE, 2 * len(sample.X))

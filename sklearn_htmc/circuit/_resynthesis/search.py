@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ def resynthesised(graph: Graph, rows: Rows, allowed: Floats, units: Floats, most
             return
         # Where not all passes can be made, those that are left are spread over the prices that are left.
         n_left = len(PRICES) - 1 - place
-        place += max(1, -(-n_left * state.work // max(most_work, 1))) if n_left else 1
+        place += max(1, math.ceil(n_left * state.work / max(most_work, 1.0)))
 
 
 def _passed(
