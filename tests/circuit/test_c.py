@@ -9,8 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 from graphs import codes_for, network, random_graph, trees
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.linear_model import Ridge
 
-from sklearn_htmc.circuit import Builder, Format, to_c
+from sklearn_htmc.circuit import Builder, Format, compile_circuit, to_c
 from sklearn_htmc.circuit._simulate import simulate_codes
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc not found")
@@ -166,3 +168,13 @@ def test_ports_beyond_32_bits_are_refused(form, bits):
     build = Builder([form])
     with pytest.raises(ValueError, match=rf"^x0 must fit into int32_t, got {bits} bits; make its format coarser\.$"):
         to_c(build.graph([build.input(0)], [0]))
+
+
+@needs_gcc
+@pytest.mark.parametrize("model", [GradientBoostingRegressor(n_estimators=10), Ridge()], ids=["trees", "linear"])
+def test_gcc_computes_what_resynthesis_leaves_of_models(model, rng, tmp_path):
+    X = rng.normal(size=(1000, 4))
+    circuit = compile_circuit(model.fit(X, np.abs(X[:, 0]) + X[:, 1] * X[:, 2]), X, epsilon=0.1)
+    random, formats = codes_for(circuit, rng), circuit.input_formats
+    codes = [np.append(form.encode(X[:, port]), random[port]) for port, form in enumerate(formats)]
+    assert_equal_words(computed(circuit, codes, tmp_path), simulate_codes(circuit, codes))

@@ -256,6 +256,19 @@ def test_the_referee_agrees_on_models(name, ramps, tmp_path):
     assert_the_count_is_fair(compile_circuit(model.fit(X, y), X, epsilon=epsilon), tmp_path)
 
 
+@needs("iverilog", "vvp")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", MODELS)
+def test_iverilog_computes_what_resynthesis_leaves_of_models(name, ramps, rng, tmp_path):
+    """On a thousand rows of data and a thousand random words."""
+    model, epsilon = MODELS[name]
+    X, y = ramps(1000)
+    circuit = compile_circuit(model.fit(X, y), X, epsilon=4.0 * epsilon)
+    random, formats = codes_for(circuit, rng), circuit.input_formats
+    codes = [np.append(form.encode(X[:, port]), random[port]) for port, form in enumerate(formats)]
+    assert_iverilog_agrees(circuit, codes, tmp_path)
+
+
 @needs("yosys")
 def test_the_referee_finds_a_full_adder_of_five_gates(tmp_path):
     build = Builder([Format(0, 1, 0)] * 3)
