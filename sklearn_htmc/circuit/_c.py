@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from sklearn_htmc.circuit._fixed_point import width
-from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
+from sklearn_htmc.circuit._graph import Graph, Node, Op, largest_part, needed, require_graph
 from sklearn_htmc.circuit._names import check_name
 
 _KEYWORDS = frozenset(
@@ -122,10 +122,7 @@ def _combined(sign: str, node: Node, args: Sequence[Argument], shifts: Sequence[
 def _sum(_: str, node: Node, args: Sequence[Argument]) -> str:
     """Return a sum of words with weights, those of one weight together; no order of adding can overflow."""
     constant, *weights = node.data
-    size = abs(constant) + sum(
-        abs(weight) * max(abs(arg.low), abs(arg.high)) for (_, arg), weight in zip(args, weights, strict=True)
-    )
-    wide = size.bit_length() > _SHORT
+    wide = largest_part(node, (arg for _, arg in args)).bit_length() > _SHORT
     groups: dict[int, list[str]] = {}
     for (text, arg), weight in zip(args, weights, strict=True):
         groups.setdefault(weight, []).append(f"(int64_t){text}" if wide and arg.width <= _SHORT else text)

@@ -486,9 +486,8 @@ def _problem_of_data(graph: Graph, node: Node) -> str | None:
     return None
 
 
-def largest_part(graph: Graph, node: Node) -> int:
+def largest_part(node: Node, args: Iterable[Node]) -> int:
     """Return a bound of the size of every partial sum of a sum, in whatever order its terms are added."""
-    args = (graph.nodes[arg] for arg in node.args)
     return abs(node.data[0]) + sum(
         abs(weight) * max(abs(arg.low), abs(arg.high)) for arg, weight in zip(args, node.data[1:], strict=True)
     )
@@ -502,7 +501,7 @@ def _problem_of_length(graph: Graph, node: Node) -> str | None:
         longest = max(graph.nodes[arg].width + shift for arg, shift in zip(node.args, node.data, strict=True))
         if longest > MAX_BITS:
             return f"shifts an argument to {longest} bits, and words have at most {MAX_BITS}"
-    if node.op is Op.SUM and largest_part(graph, node) >> MAX_BITS - 1:
+    if node.op is Op.SUM and largest_part(node, (graph.nodes[arg] for arg in node.args)) >> MAX_BITS - 1:
         return f"has parts of more than {MAX_BITS} bits"
     if node.op in (Op.CLAMP, Op.AT_MOST) and width(min(node.data), max(node.data)) > MAX_BITS:
         return f"has constants of more than {MAX_BITS} bits"
