@@ -12,14 +12,18 @@ from sklearn_htmc._training.lasso import lasso, shared_lasso
 STRENGTHS = pytest.mark.parametrize("strength", [0.01, 0.003, 3e-4])
 
 
-@pytest.fixture
-def hinges(rng):
+def hinges_and_walks(rng):
     """Return Gram matrix and correlations of hinges next to each other, which are nearly collinear, and three walks."""
     t = np.sort(rng.normal(size=120))
     A = np.maximum(t[:, None] - np.quantile(t, np.linspace(0.0, 1.0, 70)), 0.0)
     Y = rng.normal(size=(120, 3)).cumsum(axis=0)
     A, Y = A - A.mean(axis=0), (Y - Y.mean(axis=0)) / Y.std(axis=0)
     return A.T @ A / 120, A.T @ Y / 120
+
+
+@pytest.fixture
+def hinges(rng):
+    return hinges_and_walks(rng)
 
 
 def assert_optimal(gram, target, strength, X, n_single):
@@ -51,6 +55,13 @@ def test_shared_lasso_is_optimal(hinges, strength, n_single):
     assert 0 < used.sum() < 70
     assert (X[n_single:][used] != 0).all()  # outputs share what they use
     assert_optimal(gram, target, strength, X, n_single)
+
+
+@pytest.mark.parametrize(("seed", "n_single"), [(24, 2), (51, 0), (77, 0)])
+def test_shared_lasso_is_optimal_where_objectives_no_longer_differ(seed, n_single):
+    gram, target = hinges_and_walks(np.random.default_rng(seed))
+    X = shared_lasso(gram, target, 3e-4, np.zeros_like(target), n_single)
+    assert_optimal(gram, target, 3e-4, X, n_single)
 
 
 @STRENGTHS

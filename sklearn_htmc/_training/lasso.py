@@ -144,7 +144,7 @@ class _Shared:
             else:
                 moved = self._stepped(x, slope, length, alive)
                 moved = self._each_on_its_own(moved, np.flatnonzero(moved.any(axis=1)).tolist())
-            stuck = self._objective(moved) >= self._objective(x)
+            stuck = self._fall(x, slope, moved) <= 0.0
             if stuck and settled:
                 return x  # rounding is all there is
             x = x if stuck else moved
@@ -154,9 +154,12 @@ class _Shared:
         slope: Floats = (self.target - self.gram @ x) * self.allowed
         return slope
 
-    def _objective(self, x: Floats) -> float:
-        data = 0.5 * np.sum(x * (self.gram @ x)) - np.sum(self.target * x)
-        return float(data + self.strength * np.linalg.norm(x, axis=1).sum())
+    def _fall(self, x: Floats, slope: Floats, moved: Floats) -> float:
+        """Return by how much the objective falls from ``x``: not as a difference of objectives, whose digits run out."""
+        step, both = moved - x, np.linalg.norm(x, axis=1) + np.linalg.norm(moved, axis=1)
+        # ||b|| - ||a|| = <b - a, a + b> / (||a|| + ||b||)
+        direction = np.divide(x + moved, both[:, None], out=np.zeros_like(x), where=both[:, None] > 0)
+        return float(np.sum(step * (slope - self.strength * direction)) - 0.5 * np.sum(step * (self.gram @ step)))
 
     def _stepped(self, x: Floats, slope: Floats, length: Floats, alive: NDArray[np.intp]) -> Floats:
         """Return the best point on the way of a Newton step over the living units."""
@@ -178,7 +181,7 @@ class _Shared:
         best = int((gains - self.strength * lengths).argmax())
         moved = x + stops[best] * step
         without = np.where((crossings <= stops[best])[:, None], 0.0, moved)
-        return min(without, moved, key=self._objective)
+        return max(without, moved, key=lambda there: self._fall(x, slope, there))
 
     def _each_on_its_own(self, x: Floats, units: list[int]) -> Floats:
         """Return the point after every unit in turn has gone to its minimum with the others held."""
