@@ -1,9 +1,10 @@
 """scikit-learn compatible regressors that are small circuits."""
 
+from sklearn_htmc._circuit_regressor import CircuitRegressor
 from sklearn_htmc._circuit_size import CircuitSizeScorer
 from sklearn_htmc._deep_spline import DeepSplineRegressor
 from sklearn_htmc._resnet_norm import ResNetNormRegressor
 
-__all__ = ["CircuitSizeScorer", "DeepSplineRegressor", "ResNetNormRegressor", "__version__"]
+__all__ = ["CircuitRegressor", "CircuitSizeScorer", "DeepSplineRegressor", "ResNetNormRegressor", "__version__"]
 
 __version__ = "0.1.0"

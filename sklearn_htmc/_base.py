@@ -73,7 +73,7 @@ def _before_scaling(block: Block, scaling: Scaling) -> Block:
     return Block(block.inner, block.bias, outer, skip, block.offset * scaling.scale + scaling.center)
 
 
-def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
+def checked_weights(sample_weight: Any, n_rows: int) -> Floats:
     """Return float64 weights of the rows; raise ValueError for what cannot be weights."""
     if sample_weight is None or isinstance(sample_weight, Real):
         sample_weight = np.full(n_rows, 1.0 if sample_weight is None else sample_weight)
@@ -195,7 +195,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             y_numeric=True,
             reset=reset,
         )
-        weights = _checked_weights(sample_weight, X.shape[0])
+        weights = checked_weights(sample_weight, X.shape[0])
         y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
         return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
 

@@ -155,7 +155,7 @@ class _Shared:
         return slope
 
     def _fall(self, x: Floats, slope: Floats, moved: Floats) -> float:
-        """Return by how much the objective falls from ``x``: not as a difference of objectives, whose digits run out."""
+        """Return by how much the objective falls from ``x``; a difference of objectives would run out of digits."""
         step, both = moved - x, np.linalg.norm(x, axis=1) + np.linalg.norm(moved, axis=1)
         # ||b|| - ||a|| = <b - a, a + b> / (||a|| + ||b||)
         direction = np.divide(x + moved, both[:, None], out=np.zeros_like(x), where=both[:, None] > 0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,25 +19,28 @@ from threadpoolctl import threadpool_limits
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
+from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Graph, verify
+from sklearn_htmc.circuit._growing import grown
 from sklearn_htmc.circuit._lower import lower
 from sklearn_htmc.circuit._lower._dispatch import Form
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._resynthesis.refine import Refinement, sample_elsewhere
 from sklearn_htmc.circuit._resynthesis.search import PRICES, Found
-from sklearn_htmc.circuit._rounding import Rounding, Tries, rounded
+from sklearn_htmc.circuit._rounding import Rounding, Tries, rounded, unrounded
 from sklearn_htmc.circuit._simulate import simulate
 
 _CONSTANT = 1e-12  # relative spread below which outputs count as constant
 _LONG = 24  # bits of an input that say that the feature is far from zero or has outliers
 _NAMED = 5  # features in a text
-_METHODS = ("auto", "round")
+_METHODS = ("auto", "round", "grow")
 # Noise of the circuits where searches start, in units of that of the rounded circuit, for every effort.
 _SHARES: tuple[tuple[float, ...], ...] = ((), (1.0,), (1.0, 0.7, 1.3), (1.0, 0.7, 1.3, 0.5, 0.85, 1.15, 1.6))
 _THOROUGH = 1_200  # gates up to which the effort is 2 by default, above it is 1
 _FEW = 120  # gates of a circuit for which searches start on a ladder that all allowed errors share
 _FINEST = 1e-9  # epsilon below which nothing is resynthesised: errors are not far above those of doubles
 _MOST = 25_000  # gates above which nothing is resynthesised: one look at all moves would take too long
+_LARGER = 2.5  # times the gates of a grown circuit: from a rounded one that is larger still no search starts
 _ELSEWHERE = 2_000  # rows on which the error elsewhere is measured
 _UNSEEN = 2  # seed of these rows, of which no search knows
 
@@ -74,9 +78,10 @@ def compile_circuit(
         unit is 1.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows in the root mean square and the standard deviation.
-    method : {"auto", "round"}, default="auto"
-        Where circuits come from. "round": from the parameters of the model; "auto": from whatever is known to give the
-        smallest circuit, at present the same.
+    method : {"auto", "round", "grow"}, default="auto"
+        Where circuits come from. "round": from the parameters of the model. "grow": from its values on X and on rows
+        beside; a sum of bits is grown term by term, as by `sklearn_htmc.CircuitRegressor`. "auto": from both, the
+        smaller one is returned; with ``effort=0`` from the parameters alone.
     effort : {"auto", 0, 1, 2, 3}, default="auto"
         How thoroughly the circuit is resynthesised. 0: rounding alone, the reference for comparisons. 1, 2, 3: the
         best of one, three or seven searches that start from circuits of different coarseness, and for up to 120 gates
@@ -153,6 +158,16 @@ class Way:
         if not (is_level and 0 <= int(self.effort) < len(_SHARES)) and self.effort != "auto":
             raise ValueError(f'effort must be "auto" or an integer from 0 to {len(_SHARES) - 1}, got {self.effort!r}.')
 
+    @property
+    def rounds(self) -> bool:
+        """Whether parameters of the model are rounded."""
+        return self.method != "grow"
+
+    @property
+    def grows(self) -> bool:
+        """Whether circuits are grown on the values of the model."""
+        return self.method == "grow" or (self.method == "auto" and self.effort != 0)
+
     def shares(self, n_gates: int) -> tuple[float, ...]:
         """Return where searches start for a circuit of some gates."""
         if self.effort == "auto":
@@ -210,37 +225,61 @@ def search_circuit(
     reference = targets if to_targets and targets is not None else sample.values
     # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
     with threadpool_limits(1, user_api="blas"):
-        rounding = rounded(form, sample, epsilon, reference)
+        rounding = (rounded if way.rounds else unrounded)(form, sample, epsilon, reference)
         tries = rounding.tries
+        if rounding.base <= epsilon and tries.best_gates and epsilon >= _FINEST:
+            _shrink(form, rounding, way)
         if tries.best is None:
             return Search(None, tries.error, tries.formats)
-        if rounding.make is not None and 0 < tries.best.n_gates <= _MOST and epsilon >= _FINEST:
-            _resynthesise(form, rounding, way)
         verify(tries.best)
         n_rows = min(_ELSEWHERE, 2 * len(sample.X))
         elsewhere = sample_elsewhere(sample, form, n_rows, _UNSEEN).error_of(tries.best)
         return Search(replace(tries.best, error_elsewhere=elsewhere), tries.best.error, tries.formats)
 
 
-def _resynthesise(form: Form, rounding: Rounding, way: Way) -> None:
-    """Search for smaller circuits from several starts; the best of all tries is kept with the tries."""
-    tries, make = rounding.tries, rounding.make
-    if tries.best is None or make is None or not (shares := way.shares(tries.best.n_gates)):
+def _shrink(form: Form, rounding: Rounding, way: Way) -> None:
+    """Search for smaller circuits from several starts, rounded and grown; the best of all is kept with the tries."""
+    tries, origin = rounding.tries, rounding.tries.best
+    if not way.grows and way.effort == 0:
         return
-    small, origin = tries.best.n_gates <= _FEW, tries.best
-    # Noise to start from, and the error allowed; 1 stands for the rounded circuit itself.
-    starts = [(share * rounding.good, tries.tolerance) for share in shares if share != 1.0]
-    if small:
-        # The same searches for neighbouring errors, so that their sizes hardly jump.
-        starts += [(noise, math.hypot(rounding.base, noise)) for noise in rounding.levels()]
     refinement = Refinement.of(tries.sample, tries.reference, form, rounding.base)
-    with _progress((len(starts) + (not small)) * len(PRICES), way) as report, _interruptible(keep=way.keep):
-        if not small:
-            _keep_smallest(tries, refinement.found(origin, origin, tries.tolerance, report))
-        for noise, allowed in starts:
-            start = make(noise)
-            beside = start if allowed < tries.tolerance else origin
+    follows = partial(refinement.follows, beside=origin, tolerance=tries.tolerance)
+    made = list(grown(form, tries, follows)) if way.grows else []
+    starts = list(_starts(rounding, made, way))
+    for graph in made:
+        tries.measure(graph)
+    with _progress(len(starts) * len(PRICES), way) as report, _interruptible(keep=way.keep):
+        for make, allowed in starts:
+            start = make()
+            beside = start if allowed < tries.tolerance or origin is None else origin
             _keep_smallest(tries, refinement.found(start, beside, min(allowed, tries.tolerance), report))
+
+
+def _starts(rounding: Rounding, made: Sequence[Graph], way: Way) -> Iterator[tuple[Callable[[], Graph], float]]:
+    """Yield where searches start, and the errors that are allowed to them.
+
+    Circuits that are larger than others after a search of the same effort are left out.
+    """
+    tries, make, origin = rounding.tries, rounding.make, rounding.tries.best
+    least = min((count_gates(graph) for graph in made), default=math.inf)
+    if origin is not None and make is not None and origin.n_gates <= min(_MOST, _LARGER * least):
+        shares = way.shares(origin.n_gates)
+        small = bool(shares) and origin.n_gates <= _FEW
+        for share in shares:
+            if share != 1.0:
+                yield partial(make, share * rounding.good), tries.tolerance
+            elif not small:
+                yield partial(_itself, origin), tries.tolerance
+        if small:
+            # The same searches for neighbouring errors, so that their sizes hardly jump.
+            for noise in rounding.levels():
+                yield partial(make, noise), math.hypot(rounding.base, noise)
+    for graph in made if way.effort != 0 else ():
+        yield partial(_itself, graph), tries.tolerance
+
+
+def _itself(graph: Graph) -> Graph:
+    return graph
 
 
 def _keep_smallest(tries: Tries, graphs: Iterator[Graph]) -> None:

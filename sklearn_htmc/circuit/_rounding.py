@@ -77,16 +77,10 @@ def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats) -> 
     reference : ndarray of shape (n_samples, n_outputs)
         What the error is measured from: the values of the model, or the targets.
     """
-    base = sample.error(sample.values, reference)
-    tries = Tries(sample, reference, tolerance)
-    if base > tolerance:
-        tries.error = base
-        return Rounding(tries, base)
-    if tries.error <= tolerance:
-        for bits in _CONSTANT_BITS:
-            tries.measure(_constant_graph(sample, tries.mean, bits))
-            if tries.best is not None:
-                return Rounding(tries, base)
+    found = unrounded(form, sample, tolerance, reference)
+    base, tries = found.base, found.tries
+    if base > tolerance or tries.best is not None:
+        return found
     make = quantiser(form, sample)
     start = max(_excess(tolerance, base), 2.0 * tries.least_noise)
     n_tiny = _TINY if isinstance(form, SparseNetwork) else 0
@@ -96,6 +90,26 @@ def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats) -> 
         for noise in _ladder(start) if tries.n_nodes < n_tiny else [share * good for share in _LESS]:
             tries.measure(make(noise))
     return Rounding(tries, base, make, good, start)
+
+
+def unrounded(_: Form, sample: Sample, tolerance: float, reference: Floats) -> Rounding:
+    """Return what is known before numbers are rounded: the error of the model, and a constant where that is enough.
+
+    Parameters
+    ----------
+    _, sample, tolerance, reference
+        As in `rounded`.
+    """
+    base = sample.error(sample.values, reference)
+    tries = Tries(sample, reference, tolerance)
+    if base > tolerance:
+        tries.error = base
+    elif tries.error <= tolerance:
+        for bits in _CONSTANT_BITS:
+            tries.measure(_constant_graph(sample, tries.mean, bits))
+            if tries.best is not None:
+                break
+    return Rounding(tries, base)
 
 
 def _ladder(start: float) -> list[float]:
@@ -137,13 +151,22 @@ class Tries:
         """Return the error of a graph, None if its words are too long to be computed."""
         if not fits(graph):
             return None
-        error = self.sample.error(simulate(graph, self.sample.X), self.reference)
+        error = self.error_of(graph)
         self.error, self.formats = min(error, self.error), graph.input_formats
         if error <= self.tolerance:
             circuit = Circuit.of(graph, epsilon=self.tolerance, error=error)
             if self.best is None or circuit.n_gates < self.best.n_gates:
                 self.best = circuit
         return error
+
+    def error_of(self, graph: Graph) -> float:
+        """Return the error of a graph whose words are short enough."""
+        return self.sample.error(simulate(graph, self.sample.X), self.reference)
+
+    @property
+    def best_gates(self) -> float:
+        """Gates of the smallest circuit; infinite if there is none."""
+        return math.inf if self.best is None else self.best.n_gates
 
     @property
     def least_noise(self) -> float:

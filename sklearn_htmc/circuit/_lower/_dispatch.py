@@ -9,14 +9,15 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._network import SparseNetwork
-from sklearn_htmc.circuit._lower._forms import TreeEnsemble
+from sklearn_htmc.circuit._graph import Graph
+from sklearn_htmc.circuit._lower._forms import TreeEnsemble, Wired
 
-Form = SparseNetwork | TreeEnsemble
+Form = SparseNetwork | TreeEnsemble | Wired
 
 SUPPORTED = (
     "the regressors of sklearn_htmc, linear models with coef_, MLPRegressor (relu or identity), decision trees, random "
     "forests, extra trees, GradientBoostingRegressor, HistGradientBoostingRegressor, DummyRegressor, LightGBM and "
-    "XGBoost regressors, and Pipeline and TransformedTargetRegressor of affine scalers around them"
+    "XGBoost regressors, Pipeline and TransformedTargetRegressor of affine scalers around them, and circuits themselves"
 )
 
 _LATER: dict[str, Callable[[], None]] = {}  # by package
@@ -97,3 +98,8 @@ def _(model: SparseNetwork) -> Form:
 @lower.register
 def _(model: TreeEnsemble) -> Form:
     return model
+
+
+@lower.register
+def _(model: Graph) -> Form:
+    return Wired(model)

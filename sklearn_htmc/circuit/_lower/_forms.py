@@ -1,4 +1,4 @@
-"""The form of tree models: sums of decision trees. (That of networks is `sklearn_htmc._network.SparseNetwork`.)"""
+"""Forms of models: sums of decision trees, and circuits. That of networks is `sklearn_htmc._network.SparseNetwork`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats
+from sklearn_htmc.circuit._graph import Graph
+from sklearn_htmc.circuit._simulate import simulate
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,3 +78,30 @@ class TreeEnsemble:
         for tree in self.trees:
             out += tree.value[tree.leaves(X)]
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class Wired:
+    """A function that is a circuit already.
+
+    Attributes
+    ----------
+    graph : Graph
+        The circuit.
+    """
+
+    graph: Graph
+
+    @property
+    def n_features(self) -> int:
+        """Number of raw features."""
+        return len(self.graph.input_formats)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return len(self.graph.outputs)
+
+    def __call__(self, X: Any) -> Floats:
+        """Simulate the circuit on ``X`` of shape (n_samples, n_features); return (n_samples, n_outputs)."""
+        return simulate(self.graph, X)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_htmc._network import Block, SparseNetwork
 from sklearn_htmc.circuit._fixed_point import Floats
 from sklearn_htmc.circuit._lower._dispatch import Form, lower
-from sklearn_htmc.circuit._lower._forms import TreeEnsemble
+from sklearn_htmc.circuit._lower._forms import TreeEnsemble, Wired
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +134,11 @@ def _(step: Pipeline) -> tuple[Scaler, ...]:
 
 # --- before and after a form ----------------------------------------------------------------------
 
+_OF_RAW = (
+    "a circuit that is a model itself, as that of a CircuitRegressor, cannot take in scalers; leave them out: it does "
+    "not depend on the scale of features and targets."
+)
+
 
 @lower.register
 def _(model: Pipeline) -> Form:
@@ -173,6 +178,10 @@ def _after(found: list[Scaler], form: Form) -> Form:
         for scaler in reversed(found):
             form = _network_after(scaler, form)
         return form
+    if isinstance(form, Wired):
+        if found:
+            raise TypeError(_OF_RAW)
+        return form
     return _trees_after(found, form) if found else form
 
 
@@ -195,6 +204,8 @@ def _network_after(scaler: Scaler, network: SparseNetwork) -> SparseNetwork:
 def _undone(form: Form, scaler: Scaler) -> Form:
     """Return ``x -> inverse of scaler(form(x))``."""
     gain = 1.0 / scaler.slope
+    if isinstance(form, Wired):
+        raise TypeError(_OF_RAW)
     if isinstance(form, TreeEnsemble):
         trees = tuple(replace(tree, value=tree.value * gain) for tree in form.trees)
         return replace(form, trees=trees, offset=scaler.inverse(form.offset))

@@ -75,7 +75,14 @@ class Refinement:
         chosen = np.linspace(0, len(sample.X) - 1, _ROWS).astype(np.intp)
         return cls(sample.part(chosen), reference[chosen], elsewhere, guard, base, _MARGIN)
 
-    def found(self, start: Graph, beside: Graph, tolerance: float, report: Callable[[Found], None]) -> Iterator[Graph]:
+    def found(
+        self,
+        start: Graph,
+        beside: Graph,
+        tolerance: float,
+        report: Callable[[Found], None],
+        most_work: float = _WORK,
+    ) -> Iterator[Graph]:
         """Search from a graph; yield what has no larger errors than allowed, the smallest first.
 
         Parameters
@@ -88,6 +95,8 @@ class Refinement:
             Error allowed.
         report : callable
             Told what was found after every pass.
+        most_work : float
+            Evaluations of nodes after which the search ends.
         """
         references = self.reference, self.elsewhere.values
         rows = Rows.of(start.input_formats, start.output_formats, (self.sample, self.elsewhere), references, tolerance)
@@ -96,7 +105,7 @@ class Refinement:
         limit = max(self.elsewhere.error_of(beside) / tolerance, room)
         allowed, units = np.square([self.margin, limit]), np.square([room, limit])
         way: list[Found] = []
-        for found in resynthesised(start, rows, allowed, units, _WORK):
+        for found in resynthesised(start, rows, allowed, units, most_work):
             report(found)
             if (found.squares <= allowed).all():
                 way.append(found)
@@ -104,6 +113,11 @@ class Refinement:
             graph = put_together(found.graph)
             if self.guard.error_of(graph) <= _GUARD * limit * tolerance:
                 yield graph
+
+    def follows(self, graph: Graph, beside: Graph | None, tolerance: float) -> bool:
+        """Return whether a graph is about as near to the model elsewhere as a rounded circuit, or as is allowed."""
+        limit = tolerance if beside is None else max(tolerance, self.elsewhere.error_of(beside))
+        return self.guard.error_of(graph) <= _GUARD * limit
 
 
 def sample_elsewhere(sample: Sample, function: Callable[[Floats], Floats], n_rows: int, seed: int) -> Sample:

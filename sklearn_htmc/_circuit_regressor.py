@@ -1,0 +1,303 @@
+"""CircuitRegressor: an integer circuit grown on the data, gate by gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
+
+from sklearn_htmc._base import checked_weights
+from sklearn_htmc._circuit_task import Task
+from sklearn_htmc._network import Floats
+from sklearn_htmc.circuit import Circuit, Format, lower, simulate
+from sklearn_htmc.circuit._grow.growth import Level, prices_down_to
+from sklearn_htmc.circuit._grow.path import CircuitPath, Report, Validation, levels, validated
+from sklearn_htmc.circuit._lower._forms import Wired
+from sklearn_htmc.circuit._rules import Rules, importances, rules_of
+
+_DEFAULT_ALPHA = 1e-3  # where there are too few rows to choose
+_SHARES = (1.0, 0.5, 0.0)  # of the values of the teacher in what is grown on, that are tried
+_BEYOND = 1.2  # times a budget: circuits up to there may fit into it after resynthesis
+_FEW = 50.0  # gates by which the estimate during growth may be too large
+
+
+class CircuitRegressor(RegressorMixin, BaseEstimator):
+    """Regression by an integer circuit that is grown on the data, gate by gate.
+
+    The model is a constant and a sum of bits, each times a signed power of two: comparisons of a feature with a
+    constant, bits of a feature, and conjunctions of such bits in all polarities. Terms come and go so as to minimise
+
+        mean squared error / variance of y + alpha * gates
+
+    greedily, at a price of a gate that falls to alpha; gates are those of two inputs of the finished circuit. The
+    circuit is then resynthesised. What `predict` returns is what the circuit computes, bit for bit.
+
+    Parameters
+    ----------
+    alpha : float or "auto", default="auto"
+        Price of a gate in units of the variance of y: the regularisation strength. Useful values go from 1e-2 (a few
+        rules) to 1e-6 (thousands of gates). "auto" chooses it by the error on held-out rows inside `fit`: three folds,
+        or a tenth of the rows above 10,000.
+    max_gates : int, default=None
+        Budget: the circuit has at most so many gates. None sets no limit.
+    teacher : None, "auto" or regressor, default=None
+        A regressor that is fitted first and whose predictions, also between and beside the rows, are what is grown on,
+        mixed with y as held-out rows say. A smooth teacher helps most where rows are few. "auto" takes
+        ``ResNetNormRegressor(random_state=0)``.
+    input_formats : mapping, default=None
+        Fixed-point formats of some features, by number or name; the others are chosen such that values that differ have
+        different codes.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    circuit_ : Circuit
+        The circuit. Its `error` is the root mean square error on the rows of fit, as a fraction of the standard
+        deviation of y.
+    n_gates_ : int
+        Gates of the circuit.
+    alpha_ : float
+        Price of a gate.
+    path_ : CircuitPath
+        Circuits of all sizes on the way, without resynthesis: `n_gates`, `loss`, `validation_loss`, `alphas`,
+        `circuits` and `within(max_gates)`.
+    rules_ : Rules
+        The circuit as a table, one line per term: weight in raw units, condition in raw units, share of the rows, and
+        gates that go with it. ``print(model.rules_)`` prints it, ``pandas.DataFrame(model.rules_)`` takes it.
+    teacher_ : object or None
+        The fitted teacher; None where there is none or held-out rows speak against it.
+    feature_importances_ : ndarray of shape (n_features,)
+        Share of every feature in the variance of the terms; a term counts for its features in equal parts.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the features, where X had any.
+
+    See Also
+    --------
+    ResNetNormRegressor : Smooth functions, by a norm that measures circuit size.
+    sklearn_htmc.circuit.compile_circuit : The circuit of any fitted model.
+
+    Notes
+    -----
+    Sums of circuits are the convex hull of circuits, so this is the conditional-gradient method on the set that the
+    theory of functions harder than Monte Carlo [1]_ finds nearly convex; see the theory page. Features saturate at
+    the ends of the range seen in `fit`, as the circuit does.
+
+    References
+    ----------
+    .. [1] A. Jacot, "Deep Learning as a Convex Paradigm of Computation: Minimizing Circuit Size with ResNets", 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_htmc import CircuitRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.uniform(0.0, 10.0, size=(500, 3))
+    >>> y = np.where((X[:, 0] > 5.0) & (X[:, 1] > 2.5), 8.0, 0.0) + 0.1 * rng.normal(size=500)
+    >>> model = CircuitRegressor(max_gates=30).fit(X, y)
+    >>> model.n_gates_ <= 30, bool(model.score(X, y) > 0.99)
+    (True, True)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "max_gates": [Interval(Integral, 0, None, closed="left"), None],
+        "teacher": [StrOptions({"auto"}), HasMethods(["fit", "predict"]), None],
+        "input_formats": [Mapping, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        alpha: float | str = "auto",
+        *,
+        max_gates: int | None = None,
+        teacher: Any = None,
+        input_formats: Mapping[int | str, Format] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.max_gates = max_gates
+        self.teacher = teacher
+        self.input_formats = input_formats
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Grow a circuit on a table of data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features; a sparse matrix is made dense.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows. An integer weight equals that many copies of the row, exactly.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For parameters out of range, formats of features that do not exist, NaN or infinity in the data, and shapes
+            that do not fit. The estimator is then as it was before the call.
+        """
+        before = self.__dict__.copy()
+        try:
+            self._validate_params()
+            X, y = validate_data(
+                self, X, y, accept_sparse=("csr", "csc"), dtype=np.float64, multi_output=True, y_numeric=True
+            )
+            weights = checked_weights(sample_weight, X.shape[0])
+            is_1d = y.ndim == 1
+            task = Task.of(X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, self._given_formats())
+            # Matrices are small, and threads could change the last bit of a sum.
+            with threadpool_limits(1, user_api="blas"), _progress(self.verbose) as report:
+                self._fit_task(task, report)
+            self._y_is_1d = is_1d
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _given_formats(self) -> dict[int, Format]:
+        names = getattr(self, "feature_names_in_", None)
+        known = {} if names is None else {name: number for number, name in enumerate(names.tolist())}
+        found = {}
+        for key, form in (self.input_formats or {}).items():
+            number = known.get(key, key)
+            is_number = isinstance(number, Integral) and not isinstance(number, bool)
+            if not is_number or not 0 <= int(number) < self.n_features_in_:
+                raise ValueError(
+                    f"input_formats must name features, by number below {self.n_features_in_} or by name, got {key!r}."
+                )
+            if not isinstance(form, Format):
+                raise ValueError(f"input_formats must hold Format objects, got {form!r} for {key!r}.")
+            found[int(number)] = form
+        return found
+
+    def _fit_task(self, task: Task, report: Report) -> None:
+        share, validation = self._best_share(task, report)
+        teacher = task.taught(self._teacher(), task.everywhere()) if share else None
+        if self.alpha != "auto":
+            alpha = float(self.alpha)
+        else:
+            alpha = _DEFAULT_ALPHA if validation is None else float(validation.prices[validation.best])
+        growth = task.grown_on(task.everywhere(), teacher, share).grown(task.ports, task.importance)
+        most = np.inf if self.max_gates is None else _BEYOND * self.max_gates
+        found = list[Level]()
+        for level in levels(growth, prices_down_to(alpha)):
+            report(level)
+            found.append(level)
+            if level.gates > 2.0 * most + _FEW:  # levels count about, a circuit exactly
+                break
+        self.path_ = CircuitPath.of(found, growth, task.center, task.places, validation)
+        self.circuit_ = self._chosen(task, alpha, most)
+        self.n_gates_ = self.circuit_.n_gates
+        self.alpha_ = alpha
+        self.teacher_ = teacher
+        self.feature_importances_ = importances(self.circuit_, task.X, task.weights)
+        self._shares = task.shares(self.circuit_)
+
+    def _teacher(self) -> Any:
+        if self.teacher != "auto":
+            return clone(self.teacher)
+        from sklearn_htmc._resnet_norm import ResNetNormRegressor
+
+        return ResNetNormRegressor(random_state=0)
+
+    def _best_share(self, task: Task, report: Report) -> tuple[float, Validation | None]:
+        """Return how much of a teacher to take, and the held-out errors that go with it."""
+        shares = (0.0,) if self.teacher is None else _SHARES
+        if not task.can_be_judged or (self.alpha != "auto" and len(shares) == 1):
+            return shares[0], None
+        folds = [(out, None if len(shares) == 1 else task.taught(self._teacher(), ~out)) for out in task.held_out()]
+        found = []
+        for share in shares:
+            rows = [(task.grown_on(~out, teacher, share), task.measured(out)) for out, teacher in folds]
+            found.append((share, validated(task.ports, rows, task.importance, report)))
+        return min(found, key=lambda of_share: float(of_share[1].losses.min()))
+
+    def _chosen(self, task: Task, alpha: float, most: float) -> Circuit:
+        """Return the best circuit within the budget, of the last level and of those that resynthesis brings into it."""
+        path = self.path_
+        budget = np.inf if self.max_gates is None else float(self.max_gates)
+        starts = [path.within(budget), *(path.circuit(k) for k in np.flatnonzero(path.n_gates > budget).tolist())]
+        found = [
+            circuit
+            for start in starts
+            if start.n_gates <= most
+            if (circuit := task.resynthesised(start, alpha, budget)) is not None
+        ]
+        return min(found, key=lambda circuit: circuit.error**2 + alpha * circuit.n_gates)
+
+    def predict(self, X: Any) -> Floats:
+        """Return what the circuit computes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features; outside the range of the rows of fit they saturate.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Targets, of the shape that ``y`` had in fit; float32 if X is float32, else float64.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
+        y = simulate(self.circuit_, X)
+        if X.dtype == np.float32:
+            y = y.astype(np.float32)
+        return y.ravel() if self._y_is_1d else y
+
+    @property
+    def rules_(self) -> Rules:
+        """The circuit as a readable table."""
+        check_is_fitted(self)
+        return rules_of(self.circuit_, getattr(self, "feature_names_in_", None), self._shares)
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that sparse X and several outputs are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+@lower.register
+def _(model: CircuitRegressor) -> Any:
+    """Lower the circuit: it is the function."""
+    check_is_fitted(model)
+    return Wired(model.circuit_)
+
+
+@contextmanager
+def _progress(verbose: int | bool) -> Iterator[Report]:
+    """Show a bar with gates and error of the last level, if asked for."""
+    if not verbose:
+        yield lambda _: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(desc="growth", unit="level") as bar:
+
+        def report(level: Level) -> None:
+            bar.set_postfix_str(f"about {level.gates:,.0f} gates, error {level.loss**0.5:.3g}, alpha {level.price:.2g}")
+            bar.update()
+
+        yield report

@@ -1,0 +1,177 @@
+"""Growth: terms come at a price of a gate that falls from level to level.
+
+Circuits of sums are the convex hull of circuits, so adding small ones greedily, each at its price in gates, is the
+conditional-gradient method on that set. At every level the terms that lower ``squared error + price * gates`` come, the
+weights settle, and terms that are no longer worth their gates go. The levels are the path of circuits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_htmc.circuit._fixed_point import Floats, Integers
+from sklearn_htmc.circuit._graph import Builder, Graph
+from sklearn_htmc.circuit._grow.candidates import Candidate, Candidates
+from sklearn_htmc.circuit._grow.pool import Above, Both, Definition, Pool, Writer
+from sklearn_htmc.circuit._grow.ports import Ports
+from sklearn_htmc.circuit._grow.terms import Terms
+
+FACTOR = 0.7  # between the prices of levels
+LARGEST = 0.05  # price of the first level, in units of the variance
+_LOOKED_AT = 96  # candidates per step
+_AT_ONCE = 12  # of which are added at most, or a tenth of the terms
+_MOST_STEPS = 30  # per level
+_LAST = -8  # binary place of constants, which take no gates where there are no weights
+
+
+def prices_down_to(last: float) -> list[float]:
+    """Return the prices of the levels; the last one is the number given."""
+    found = [LARGEST]
+    while found[-1] > last:
+        found.append(found[-1] * FACTOR)
+    return [*found[:-1], last]
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The sums at one price of a gate.
+
+    Attributes
+    ----------
+    price : float
+        The price.
+    bits : ndarray of shape (n_terms,)
+        Bits of the terms, as numbers of a pool.
+    sizes : ndarray of shape (n_terms, n_outputs)
+        Their weights, signed powers of two or zero.
+    constants : ndarray of shape (n_outputs,)
+        Constants of the sums.
+    loss : float
+        Weighted mean square error.
+    gates : float
+        About how many gates the circuit takes.
+    """
+
+    price: float
+    bits: NDArray[np.intp]
+    sizes: Floats
+    constants: Floats
+    loss: float
+    gates: float
+
+
+class Growth:
+    """Grows sums of bits on some rows.
+
+    Parameters
+    ----------
+    ports : Ports
+        Formats and comparisons.
+    codes : list of ndarray of shape (n_rows,)
+        Integers at the input ports.
+    values : ndarray of shape (n_rows, n_outputs)
+        What the sums should be.
+    weights : ndarray of shape (n_rows,)
+        Positive weights of the rows, sum one.
+    importance : ndarray of shape (n_outputs,)
+        What a squared error of every output counts.
+    """
+
+    def __init__(
+        self, ports: Ports, codes: list[Integers], values: Floats, weights: Floats, importance: Floats
+    ) -> None:
+        self.ports = ports
+        self.pool = Pool(ports, codes)
+        self.terms = Terms(self.pool, values, weights, importance)
+        self._candidates = Candidates(self.pool, weights, self.terms.rho)
+
+    def level(self, price: float) -> Level:
+        """Go on at a price, until nothing that could be added is worth it."""
+        for _ in range(_MOST_STEPS):
+            n_added = self._step(price)
+            self.terms.settle(price)
+            if not n_added:
+                break
+        terms = self.terms
+        bits = np.array(terms.bits, dtype=np.intp)
+        constants = terms.mean - terms.means @ terms.sizes if len(bits) else terms.mean
+        return Level(price, bits, terms.sizes.copy(), constants, terms.loss, terms.gates)
+
+    def _step(self, price: float) -> int:
+        """Add the best candidates, each if it is worth its gates beside those before it; return how many."""
+        n_added, most = 0, max(_AT_ONCE, len(self.terms) // 10)
+        for candidate in self._candidates.best(self.terms, price, _LOOKED_AT):
+            n_added += self._added(candidate, price)
+            if n_added == most:
+                break
+        return n_added
+
+    def _added(self, candidate: Candidate, price: float) -> bool:
+        pool, bit = self.pool, candidate.bit
+        column = pool.value(bit) if isinstance(bit, Both) else pool.columns[bit]
+        centred = self.terms.centred(column)
+        sizes, gain = self.terms.best_sizes(centred, price)
+        if gain <= price * pool.cost(bit):
+            return False
+        self.terms.add(pool.conjunction(bit) if isinstance(bit, Both) else bit, sizes, centred)
+        return True
+
+
+def values_of(level: Level, definitions: Sequence[Definition], codes: list[Integers]) -> Floats:
+    """Return the sums of a level on any rows, of shape (n_rows, n_outputs)."""
+    columns: dict[int, NDArray[np.bool_]] = {}
+
+    def column(number: int) -> NDArray[np.bool_]:
+        if number not in columns:
+            definition = definitions[number]
+            if isinstance(definition, Both):
+                (i, j), (not_i, not_j) = definition[:2], definition.inverted
+                columns[number] = (column(i) ^ not_i) & (column(j) ^ not_j)
+            elif isinstance(definition, Above):
+                columns[number] = codes[definition.feature] > definition.cut
+            else:
+                columns[number] = (codes[definition.feature] >> definition.place & 1).astype(np.bool_)
+        return columns[number]
+
+    out = np.tile(level.constants, (len(codes[0]), 1))
+    for number, sizes in zip(level.bits.tolist(), level.sizes, strict=True):
+        out += column(number)[:, None] * sizes
+    return out
+
+
+def graph_of(
+    level: Level, definitions: Sequence[Definition], ports: Ports, center: Floats, places: Sequence[int]
+) -> Graph:
+    """Return the graph of a level.
+
+    Parameters
+    ----------
+    level : Level
+        The sums.
+    definitions : sequence of Definition
+        The pool.
+    ports : Ports
+        Formats of the inputs.
+    center : ndarray of shape (n_outputs,)
+        What is added to the outputs, in units of the sums.
+    places : list of int
+        Binary exponents of the units of the sums.
+    """
+    build = Builder(ports.formats)
+    writer = Writer(build, definitions)
+    outputs, exponents = [], []
+    for sizes, constant, place in zip(level.sizes.T, level.constants + center, places, strict=True):
+        used = np.flatnonzero(sizes)
+        last = min([_LAST, *(round(math.log2(abs(size))) for size in sizes[used].tolist())])
+        terms = [
+            (writer.bit(number), round(math.ldexp(size, -last)))
+            for number, size in zip(level.bits[used].tolist(), sizes[used].tolist(), strict=True)
+        ]
+        outputs.append(build.sum(terms, round(math.ldexp(constant, -last))))
+        exponents.append(last + place)
+    return build.graph(outputs, exponents)

@@ -1,0 +1,186 @@
+"""The bits that growth may add: comparisons and high bits of inputs, and conjunctions that were made for a term."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_htmc.circuit._fixed_point import Integers
+from sklearn_htmc.circuit._graph import Builder
+from sklearn_htmc.circuit._grow.ports import Ports
+
+Bits = NDArray[np.bool_]
+
+
+class Above(NamedTuple):
+    """The bit that says whether the code of a feature is above a constant."""
+
+    feature: int
+    cut: int
+
+
+class Digit(NamedTuple):
+    """A bit of the code of a feature."""
+
+    feature: int
+    place: int
+
+
+class Both(NamedTuple):
+    """The conjunction of two bits of a pool, each of which may be inverted."""
+
+    first: int
+    second: int
+    inverted: tuple[bool, bool]
+
+
+Definition = Above | Digit | Both
+
+
+class Pool:
+    """Bits on some rows, what they cost, and who reads them.
+
+    Parameters
+    ----------
+    ports : Ports
+        Formats and comparisons.
+    codes : list of ndarray of shape (n_rows,)
+        Integers at the input ports.
+
+    Attributes
+    ----------
+    definitions : list of Definition
+        What the bits are; a conjunction comes after what it is made of.
+    n_first : int
+        Number of bits that are there from the beginning: they belong to inputs.
+    is_low : list of bool
+        Whether the bits are lower ones of a feature, which go up and down with it.
+    own : list of float
+        Gates of the bits themselves.
+    n_readers : list of int
+        Terms and read conjunctions that read the bits.
+    """
+
+    def __init__(self, ports: Ports, codes: list[Integers]) -> None:
+        self.definitions: list[Definition] = []
+        self.is_low: list[bool] = []
+        columns, gates = list[Bits](), list[float]()
+        for feature, word in enumerate(codes):
+            for cut in ports.cuts[feature]:
+                self.definitions.append(Above(feature, cut))
+                columns.append(word > cut)
+                gates.append(ports.comparison_gates(feature, cut))
+            high_bits = ports.high_bits(feature, word)
+            for place in high_bits:
+                self.definitions.append(Digit(feature, place))
+                columns.append((word >> place & 1).astype(np.bool_))
+                gates.append(0.0)
+            n_low = max(len(high_bits) - 1, 0)
+            self.is_low += [False] * (len(gates) - len(self.is_low) - n_low) + [True] * n_low
+        self.n_first = len(columns)
+        self._columns = np.array(columns, dtype=np.bool_).reshape(len(columns), len(codes[0]))
+        self.own, self.n_readers = gates, [0] * len(gates)
+        self._known: dict[Both, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.definitions)
+
+    @property
+    def columns(self) -> Bits:
+        """Values of the bits, of shape (n_bits, n_rows)."""
+        return self._columns[: len(self)]
+
+    def conjunction(self, both: Both) -> int:
+        """Return the number of a conjunction, which is made where there is none yet."""
+        number = self._known.get(both)
+        if number is None:
+            number = self._known[both] = len(self)
+            if number >= len(self._columns):
+                room = np.zeros((max(64, number // 2), self._columns.shape[1]), dtype=np.bool_)
+                self._columns = np.concatenate([self._columns, room])
+            self._columns[number] = self.value(both)
+            self.definitions.append(both)
+            self.own.append(1.0)
+            self.is_low.append(False)
+            self.n_readers.append(0)
+        return number
+
+    def value(self, both: Both) -> Bits:
+        """Return the values of a conjunction."""
+        (i, j), (not_i, not_j) = both[:2], both.inverted
+        return np.asarray((self._columns[i] ^ not_i) & (self._columns[j] ^ not_j))
+
+    def cost(self, bit: int | Both) -> float:
+        """Return the gates that a bit takes where nothing but what is read exists."""
+        if isinstance(bit, Both):
+            known = self._known.get(bit)
+            return 1.0 + self.cost(bit.first) + self.cost(bit.second) if known is None else self.cost(known)
+        if self.n_readers[bit]:
+            return 0.0
+        definition = self.definitions[bit]
+        below = self.cost(definition.first) + self.cost(definition.second) if isinstance(definition, Both) else 0.0
+        return self.own[bit] + below
+
+    def costs(self) -> list[float]:
+        """Return the costs of all bits."""
+        found = list[float]()
+        for definition, own, n_readers in zip(self.definitions, self.own, self.n_readers, strict=True):
+            if n_readers:
+                found.append(0.0)
+            elif isinstance(definition, Both):
+                found.append(own + found[definition.first] + found[definition.second])
+            else:
+                found.append(own)
+        return found
+
+    def saved(self, bit: int) -> float:
+        """Return the gates that go with the only reader of a bit; none where there are more."""
+        if self.n_readers[bit] > 1:
+            return 0.0
+        definition = self.definitions[bit]
+        below = self.saved(definition.first) + self.saved(definition.second) if isinstance(definition, Both) else 0.0
+        return self.own[bit] + below
+
+    def read(self, bit: int, change: int) -> None:
+        """Count one more reader of a bit, or one less."""
+        before = self.n_readers[bit]
+        self.n_readers[bit] += change
+        definition = self.definitions[bit]
+        if isinstance(definition, Both) and (before == 0 or before + change == 0):
+            self.read(definition.first, change)
+            self.read(definition.second, change)
+
+
+class Writer:
+    """Writes bits of a pool into a graph, each once.
+
+    Parameters
+    ----------
+    build : Builder
+        Where to.
+    definitions : sequence of Definition
+        The pool.
+    """
+
+    def __init__(self, build: Builder, definitions: Sequence[Definition]) -> None:
+        self.build, self.definitions = build, definitions
+        self._made: dict[int, int] = {}
+
+    def bit(self, number: int) -> int:
+        """Return the node of a bit."""
+        if number not in self._made:
+            self._made[number] = self._written(self.definitions[number])
+        return self._made[number]
+
+    def _written(self, definition: Definition) -> int:
+        build = self.build
+        if isinstance(definition, Above):
+            return build.negation(build.at_most(build.input(definition.feature), definition.cut))
+        if isinstance(definition, Digit):
+            return build.bit(build.input(definition.feature), definition.place)
+        ends = (self.bit(definition.first), self.bit(definition.second))
+        signed = zip(ends, definition.inverted, strict=True)
+        return build.conjunction(*(build.negation(end) if inverted else end for end, inverted in signed))

@@ -1,0 +1,68 @@
+"""Circuits grown on the values of a model, beside those that its parameters give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from sklearn_htmc.circuit._elsewhere import perturbed
+from sklearn_htmc.circuit._graph import Graph
+from sklearn_htmc.circuit._grow.growth import FACTOR, LARGEST, graph_of
+from sklearn_htmc.circuit._grow.path import Rows
+from sklearn_htmc.circuit._grow.ports import Ports
+from sklearn_htmc.circuit._lower._dispatch import Form
+from sklearn_htmc.circuit._rounding import Tries
+
+_ROWS = 2_000  # at hand, that are grown on
+_TIMES = 4  # as many rows beside them
+_WEIGHT = 1.0  # of these, together, where that of those at hand is one
+_SEED = 4  # of these rows
+_SMALLEST = 1e-8  # price of a gate at which growth ends, in units of the variance
+_MOST_GATES = 10_000  # about, at which it ends
+_COUNTED = 0.8  # of the gates that growth estimates are there, at least
+_NEAR = 2.0  # times the error allowed, on all rows together: from there on circuits are made
+_BEYOND = 2  # levels after the first one whose error is allowed
+
+
+def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool]) -> Iterator[Graph]:
+    """Yield circuits grown on the values of a model whose error is allowed, the smallest first.
+
+    Growth is on rows at hand and on rows beside them, for which the model is asked, so that the circuit follows it
+    there as well. It ends a little after the error is allowed, or where circuits are not small any more.
+
+    Parameters
+    ----------
+    form : SparseNetwork, TreeEnsemble or Wired
+        The model.
+    tries : Tries
+        Rows and the error that is allowed.
+    follows : callable
+        Says whether a circuit is near enough to the model elsewhere.
+    """
+    sample = tries.sample
+    chosen = np.linspace(0, len(sample.X) - 1, min(len(sample.X), _ROWS)).astype(np.intp)
+    near = sample.part(chosen) if len(chosen) < len(sample.X) else sample
+    X, weights = perturbed(near.X, near.weights, _TIMES * len(near.X), _SEED)
+    unit = np.ldexp(1.0, np.frexp(sample.scale)[1] - 1)
+    center = near.weights @ near.values
+    values = (np.concatenate([near.values, form(X)]) - center) / unit
+    X, weights = np.concatenate([near.X, X]), np.append(near.weights, _WEIGHT * weights) / (1.0 + _WEIGHT)
+    ports = Ports.of(near.X, sample.input_range)
+    importance = np.square(unit / sample.scale) / len(unit)
+    growth = Rows(ports.codes(X), values, weights).grown(ports, importance)
+    places = (np.frexp(unit)[1] - 1).tolist()
+    price, n_good, most = LARGEST, 0, min(tries.best_gates, _MOST_GATES)
+    while price > _SMALLEST and n_good <= _BEYOND:
+        level = growth.level(price)
+        if _COUNTED * level.gates > most:
+            return
+        if math.sqrt(level.loss) <= _NEAR * tries.tolerance:
+            graph = graph_of(level, growth.pool.definitions, ports, center / unit, places)
+            error = tries.error_of(graph)
+            tries.error = min(tries.error, error)
+            if error <= tries.tolerance and follows(graph):
+                n_good += 1
+                yield graph
+        price *= FACTOR
