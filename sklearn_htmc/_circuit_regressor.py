@@ -223,14 +223,15 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     def _best_share(self, task: Task, report: Report) -> tuple[float, Validation | None]:
         """Return how much of a teacher to take, and the held-out errors that go with it."""
         shares = (0.0,) if self.teacher is None else _SHARES
+        last = None if self.alpha == "auto" else float(self.alpha)
         if not task.can_be_judged or (self.alpha != "auto" and len(shares) == 1):
             return shares[0], None
         folds = [(out, None if len(shares) == 1 else task.taught(self._teacher(), ~out)) for out in task.held_out()]
         found = []
         for share in shares:
             rows = [(task.grown_on(~out, teacher, share), task.measured(out)) for out, teacher in folds]
-            found.append((share, validated(task.ports, rows, task.importance, report)))
-        return min(found, key=lambda of_share: float(of_share[1].losses.min()))
+            found.append((share, validated(task.ports, rows, task.importance, last=last, report=report)))
+        return min(found, key=lambda of_share: float(of_share[1].losses[-1 if last else of_share[1].best]))
 
     def _chosen(self, task: Task, alpha: float, most: float) -> Circuit:
         """Return the best circuit within the budget, of the last level and of those that resynthesis brings into it."""

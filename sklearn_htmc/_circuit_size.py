@@ -14,7 +14,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc.circuit import lower, simulate
+from sklearn_htmc.circuit import Circuit, lower, simulate
 from sklearn_htmc.circuit._compile import Way, compile_circuit, error_to_targets, search_circuit
 
 INFEASIBLE = -1e12  # below minus the gates of every circuit
@@ -70,9 +70,10 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     epsilon. That is below every feasible score, and a better fit scores higher, so if nothing is feasible the most
     accurate model wins.
 
-    A fitted `CircuitSizeScorer` that is itself scored by one is not compiled anew: its score is that of `circuit_`, on
-    the given rows. Its own `score` in contrast compiles the fitted function for the given rows, because a circuit that
-    has spent epsilon on the training rows has nothing left for others.
+    A fitted `CircuitSizeScorer` that is itself scored by one, and a fitted `CircuitRegressor`, are not compiled anew:
+    their score is that of `circuit_`, on the given rows. The own `score` of the former in contrast compiles the fitted
+    function for the given rows, because a circuit that has spent epsilon on the training rows has nothing left for
+    others.
 
     Examples
     --------
@@ -139,7 +140,9 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         """
         self._validate_params()
         if isinstance(estimator, CircuitSizeScorer):
-            return self._score_of_circuit(estimator, X, y, sample_weight)
+            return self._score_of_circuit(estimator.circuit_, estimator._validated(X), y, sample_weight)
+        if isinstance(circuit := getattr(estimator, "circuit_", None), Circuit):
+            return self._score_of_circuit(circuit, X, y, sample_weight)
         if self.target == "prediction":
             circuit = compile_circuit(
                 estimator, X, epsilon=self.epsilon, y=y, sample_weight=sample_weight, effort=self.effort
@@ -151,11 +154,10 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         )
         return self._score(search.error) if search.circuit is None else -float(search.circuit.n_gates)
 
-    def _score_of_circuit(self, fitted: CircuitSizeScorer, X: Any, y: Any, sample_weight: Any) -> float:
+    def _score_of_circuit(self, circuit: Circuit, X: Any, y: Any, sample_weight: Any) -> float:
         """Return minus the gates of a circuit that is there already."""
-        X = fitted._validated(X)
-        error = error_to_targets(fitted.circuit_, X, y, sample_weight) if self.target == "y" else 0.0
-        return -float(fitted.circuit_.n_gates) if error <= self.epsilon else self._score(error)
+        error = error_to_targets(circuit, X, y, sample_weight) if self.target == "y" else 0.0
+        return -float(circuit.n_gates) if error <= self.epsilon else self._score(error)
 
     def _score(self, error: float) -> float:
         """Return the score of an error that is not allowed."""

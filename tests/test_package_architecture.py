@@ -45,7 +45,14 @@ LAYERS = {
     ),
     "_circuit_size": Layer({"_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
     "model_selection": Layer({"_network"}, outside={"numpy"}),
-    "__init__": Layer({"_circuit_size", "_deep_spline", "_resnet_norm"}),
+    "_circuit_task": Layer({"_network", "_table", "circuit"}, outside={"numpy", "sklearn"}),
+    "_circuit_regressor": Layer(
+        {"_base", "_circuit_task", "_network", "circuit"},
+        {"_resnet_norm"},
+        {"numpy", "scipy", "sklearn", "threadpoolctl"},
+        {"tqdm"},
+    ),
+    "__init__": Layer({"_circuit_regressor", "_circuit_size", "_deep_spline", "_resnet_norm"}),
 }
 
 # Who must not know of whom, not even through others.
@@ -71,11 +78,14 @@ STRANGERS = {
     # Resynthesis knows circuits and rows, but neither models nor how they were rounded.
     "circuit._resynthesis.refine": {"_lower", "_quantise.networks", "_quantise.trees", "_rounding", "_compile"},
     "circuit._resynthesis.search": {"_elsewhere", "_lower", "_quantise.dispatch", "_rounding", "_compile"},
+    # Growth knows graphs and prices, but no models, and not what others do to a circuit afterwards.
+    "circuit._grow.growth": {"_elsewhere", "_lower", "_quantise", "_resynthesis", "_rounding", "_compile", "_circuit"},
+    "circuit._grow.path": {"_elsewhere", "_lower", "_quantise", "_resynthesis", "_rounding", "_compile"},
     "circuit._verilog": {"_lower", "_quantise", "_compile", "_simulate"},
     "circuit._c": {"_lower", "_quantise", "_compile", "_simulate"},
-    "circuit._lower.networks": {"_graph", "_quantise", "_compile", "_gates"},
-    "circuit._lower.compose": {"_graph", "_quantise", "_compile", "_gates"},
-    "circuit._lower.trees": {"_graph", "_quantise", "_compile", "_gates"},
+    "circuit._lower.networks": {"_quantise", "_compile", "_gates"},
+    "circuit._lower.compose": {"_quantise", "_compile", "_gates"},
+    "circuit._lower.trees": {"_quantise", "_compile", "_gates"},
     "circuit._quantise.networks": {"_lower.networks", "_lower.trees", "_lower.compose", "_compile"},
 }
 
@@ -255,6 +265,7 @@ def test_there_is_no_module_for_odds_and_ends():
 
 def test_every_name_that_is_promised_is_there():
     assert sorted(sklearn_htmc.__all__) == [
+        "CircuitRegressor",
         "CircuitSizeScorer",
         "DeepSplineRegressor",
         "ResNetNormRegressor",

@@ -21,7 +21,7 @@ from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Graph, verify
-from sklearn_htmc.circuit._growing import grown
+from sklearn_htmc.circuit._growing import LITTLE, grown
 from sklearn_htmc.circuit._lower import lower
 from sklearn_htmc.circuit._lower._dispatch import Form
 from sklearn_htmc.circuit._quantise.sample import Sample
@@ -80,8 +80,9 @@ def compile_circuit(
         Weights of the rows in the root mean square and the standard deviation.
     method : {"auto", "round", "grow"}, default="auto"
         Where circuits come from. "round": from the parameters of the model. "grow": from its values on X and on rows
-        beside; a sum of bits is grown term by term, as by `sklearn_htmc.CircuitRegressor`. "auto": from both, the
-        smaller one is returned; with ``effort=0`` from the parameters alone.
+        beside; a sum of bits is grown term by term, as by `sklearn_htmc.CircuitRegressor`, which may be far from the
+        model elsewhere: see `error_elsewhere`. "auto": from both; the smallest circuit is returned, and a grown one
+        only if it follows the model elsewhere about as well. With ``effort=0``, "auto" is "round".
     effort : {"auto", 0, 1, 2, 3}, default="auto"
         How thoroughly the circuit is resynthesised. 0: rounding alone, the reference for comparisons. 1, 2, 3: the
         best of one, three or seven searches that start from circuits of different coarseness, and for up to 120 gates
@@ -245,6 +246,9 @@ def _shrink(form: Form, rounding: Rounding, way: Way) -> None:
     refinement = Refinement.of(tries.sample, tries.reference, form, rounding.base)
     follows = partial(refinement.follows, beside=origin, tolerance=tries.tolerance)
     made = list(grown(form, tries, follows)) if way.grows else []
+    if not made and not way.rounds:
+        # Where the model is wild between the rows, what was asked for is a circuit that follows it on the rows.
+        made = list(grown(form, tries, lambda _: True, LITTLE))
     starts = list(_starts(rounding, made, way))
     for graph in made:
         tries.measure(graph)

@@ -17,7 +17,8 @@ from sklearn_htmc.circuit._rounding import Tries
 
 _ROWS = 2_000  # at hand, that are grown on
 _TIMES = 4  # as many rows beside them
-_WEIGHT = 1.0  # of these, together, where that of those at hand is one
+ELSEWHERE = 1.0  # weight of these, together, where that of those at hand is one ...
+LITTLE = 0.1  # ... and where no circuit follows the model there
 _SEED = 4  # of these rows
 _SMALLEST = 1e-8  # price of a gate at which growth ends, in units of the variance
 _MOST_GATES = 10_000  # about, at which it ends
@@ -26,7 +27,7 @@ _NEAR = 2.0  # times the error allowed, on all rows together: from there on circ
 _BEYOND = 2  # levels after the first one whose error is allowed
 
 
-def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool]) -> Iterator[Graph]:
+def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool], elsewhere: float = ELSEWHERE) -> Iterator[Graph]:
     """Yield circuits grown on the values of a model whose error is allowed, the smallest first.
 
     Growth is on rows at hand and on rows beside them, for which the model is asked, so that the circuit follows it
@@ -40,6 +41,8 @@ def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool]) -> Iterato
         Rows and the error that is allowed.
     follows : callable
         Says whether a circuit is near enough to the model elsewhere.
+    elsewhere : float
+        Weight of the rows beside those at hand, together, where that of those at hand is one.
     """
     sample = tries.sample
     chosen = np.linspace(0, len(sample.X) - 1, min(len(sample.X), _ROWS)).astype(np.intp)
@@ -48,7 +51,7 @@ def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool]) -> Iterato
     unit = np.ldexp(1.0, np.frexp(sample.scale)[1] - 1)
     center = near.weights @ near.values
     values = (np.concatenate([near.values, form(X)]) - center) / unit
-    X, weights = np.concatenate([near.X, X]), np.append(near.weights, _WEIGHT * weights) / (1.0 + _WEIGHT)
+    X, weights = np.concatenate([near.X, X]), np.append(near.weights, elsewhere * weights) / (1.0 + elsewhere)
     ports = Ports.of(near.X, sample.input_range)
     importance = np.square(unit / sample.scale) / len(unit)
     growth = Rows(ports.codes(X), values, weights).grown(ports, importance)

@@ -183,4 +183,5 @@ def _merits(falls: Singles, fees: Singles, importance: Floats, price: float) -> 
         return np.asarray(falls[0] * np.float32(importance[0]) / (fees + np.float32(ADDER)))
     gains = falls * importance.reshape(-1, *[1] * (falls.ndim - 1)).astype(np.float32)
     enters = gains > price * ADDER
-    return np.asarray((gains * enters).sum(axis=0) / (fees + ADDER * enters.sum(axis=0)))
+    n_outputs = np.maximum(enters.sum(axis=0), 1)
+    return np.asarray((gains * enters).sum(axis=0) / (fees + np.float32(ADDER) * n_outputs), dtype=np.float32)

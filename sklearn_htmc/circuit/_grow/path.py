@@ -10,7 +10,7 @@ import numpy as np
 
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import Floats, Integers
-from sklearn_htmc.circuit._grow.growth import FACTOR, LARGEST, Growth, Level, graph_of, values_of
+from sklearn_htmc.circuit._grow.growth import Growth, Level, graph_of, prices_down_to, values_of
 from sklearn_htmc.circuit._grow.pool import Both, Definition
 from sklearn_htmc.circuit._grow.ports import Ports
 
@@ -72,7 +72,12 @@ class Validation:
 
 
 def validated(
-    ports: Ports, folds: Sequence[tuple[Rows, Rows]], importance: Floats, report: Report | None = None
+    ports: Ports,
+    folds: Sequence[tuple[Rows, Rows]],
+    importance: Floats,
+    *,
+    last: float | None = None,
+    report: Report | None = None,
 ) -> Validation:
     """Grow on rows of several folds, side by side, until the rows that each leaves out are predicted no better.
 
@@ -84,14 +89,16 @@ def validated(
         Rows to grow on and rows that are held out; the weights of these sum to the weight of the fold.
     importance : ndarray of shape (n_outputs,)
         What a squared error of every output counts.
+    last : float, default=None
+        Price at which to end; None ends where larger circuits are no better.
     report : callable, default=None
         Told of every level.
     """
     growths = [inside.grown(ports, importance) for inside, _ in folds]
-    prices, losses, price = list[float](), list[float](), LARGEST
+    prices, losses = list[float](), list[float]()
     share = sum(float(outside.weights.sum()) for _, outside in folds)
     least, enough = np.inf, np.inf
-    while price >= _SMALLEST:
+    for price in prices_down_to(_SMALLEST if last is None else last):
         loss, gates, going = 0.0, 0.0, False
         for growth, (_, outside) in zip(growths, folds, strict=True):
             level = growth.level(price)
@@ -105,9 +112,8 @@ def validated(
         losses.append(loss)
         if loss < least:
             least, enough = loss, _TIMES * gates + _MORE
-        if not going or gates > enough:
+        if not going or (last is None and gates > enough):
             break
-        price *= FACTOR
     return Validation(np.array(prices), np.array(losses))
 
 

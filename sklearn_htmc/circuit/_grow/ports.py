@@ -67,7 +67,7 @@ class Ports:
 
         It does not read the ones at the end of its constant.
         """
-        ones = (~cut & (cut + 1)).bit_length() - 1
+        ones = ((cut + 1) & -(cut + 1)).bit_length() - 1 if cut != -1 else self.formats[feature].width
         return float(max(self.formats[feature].width - 1 - ones, 0))
 
     def high_bits(self, feature: int, codes: Integers) -> list[int]:
