@@ -1,10 +1,13 @@
 """Test error of the circuit against its gates, for model families of many sizes.
 
-Every model is compiled at several values of epsilon with ``sklearn_htmc.circuit.compile_circuit`` on at most 2,000
-training rows, and the finished integer circuit predicts the test rows. What a family offers at a number of gates is
-the best of its circuits up to there. Ours are the networks on the ``path_`` of ``ResNetNormRegressor(max_edges=20)``
-and those of the default fit; splines: ``DeepSplineRegressor`` with budgets of neurons; trees: LightGBM and XGBoost with
-few small to many large trees, and a random forest.
+Ours are the circuits on the ``path_`` of ``CircuitRegressor``, grown on the targets or with a teacher. At a number of
+gates the one with the least *held-out* error up to there counts, so no choice is made on test rows. Networks are those
+on the ``path_`` of ``ResNetNormRegressor(max_edges=20)`` and of the default fit; splines: ``DeepSplineRegressor`` with
+budgets of neurons; trees: LightGBM and XGBoost with few small to many large trees, and a random forest. Of every model
+of these families ``sklearn_htmc.circuit.compile_circuit`` makes circuits at several values of epsilon on at most 2,000
+training rows, with ``method="round", effort=0``, and those of a family with "resynthesised" in its name with the
+default effort; the finished integer circuit predicts the test rows, and at a number of gates the best of them *on test
+rows* counts, which favours them.
 
 Every model is written to the cache at once, so a run that was interrupted goes on where it stopped. ``--data`` is the
 folder that ``quality.py`` describes.
@@ -27,23 +30,39 @@ from peers import MODELS, lasso, ours, scaled_mlp, splines
 from quality import SETS, markdown_table, names_among, split_numbers, train_and_test
 from sklearn.ensemble import RandomForestRegressor
 
+from sklearn_htmc import CircuitRegressor
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit import compile_circuit, lower, simulate
 
 EPSILONS = (0.15, 0.08, 0.05, 0.02)
 LARGE = 2_500  # weights from which on circuits are made at one epsilon only, because they take long
 ROWS = 2_000  # that circuits are compiled on
+LEAST = 50  # gates of circuits that ours are compared with
 EDGES = (20, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800)
 TREES = ((5, 4), (10, 8), (20, 8), (50, 8), (50, 16), (100, 16), (100, 31), (200, 31), (350, 31), (500, 31))
 MLPS = ((100,), (64, 64))
 NEURONS = (4, 8, 16, 32)
-FAMILIES = ("ours", "splines", "LightGBM", "XGBoost", "MLP", "forest", "lasso")
-STYLES = {"ours": "o-", "splines": "P-", "LightGBM": "^--", "XGBoost": "v--", "MLP": "s:", "forest": "D:", "lasso": "x"}
+RESYNTHESISED = ", resynthesised"
+STYLES = {
+    "grown": "o-",
+    "taught": "*-",
+    "network" + RESYNTHESISED: "P-",
+    "splines": "p-",
+    "LightGBM": "^--",
+    "LightGBM" + RESYNTHESISED: "v--",
+    "XGBoost": "<--",
+    "MLP": "s:",
+    "forest": "D:",
+    "lasso": "x",
+}
+FAMILIES = tuple(STYLES)
+PEERS = ("LightGBM", "LightGBM" + RESYNTHESISED, "MLP", "forest")
+OWN = ("grown", "taught")  # whose circuits are not compiled
 
 
 def models(family: str, X: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, Any]]:
     """Yield names and fitted models of one family."""
-    if family == "ours":
+    if family == "network":
         yield from sizes(X, y)
     elif family == "splines":
         *small, largest = NEURONS
@@ -98,12 +117,16 @@ def weights_of(model: Any) -> int:
 def circuits(family: str, rows: tuple[np.ndarray, ...]) -> Iterator[dict[str, Any]]:
     """Yield what was measured of every circuit of a family."""
     X, y, X_test, y_test = rows
+    if family in OWN:
+        yield from paths(family, rows)
+        return
+    options = {} if family.endswith(RESYNTHESISED) else {"method": "round", "effort": 0}
     chosen = np.random.default_rng(0).permutation(len(X))[:ROWS]
-    for name, model in models(family, X, y):
+    for name, model in models(family.removesuffix(RESYNTHESISED), X, y):
         for epsilon in EPSILONS if weights_of(model) < LARGE else (0.05,):
             start = time.perf_counter()
             try:
-                circuit = compile_circuit(model, X[chosen], epsilon=epsilon, y=y[chosen])
+                circuit = compile_circuit(model, X[chosen], epsilon=epsilon, y=y[chosen], **options)
             except ValueError as error:
                 print(f"  {family} {name}, epsilon {epsilon}: {error}", flush=True)
                 continue
@@ -116,6 +139,23 @@ def circuits(family: str, rows: tuple[np.ndarray, ...]) -> Iterator[dict[str, An
                 "rmse": float(np.sqrt(np.mean((predicted - y_test) ** 2)) / y.std()),
                 "seconds": time.perf_counter() - start,
             }
+
+
+def paths(family: str, rows: tuple[np.ndarray, ...]) -> Iterator[dict[str, Any]]:
+    """Yield what was measured of the circuits on the path of a fit."""
+    X, y, X_test, y_test = rows
+    start = time.perf_counter()
+    path = CircuitRegressor(teacher="auto" if family == "taught" else None).fit(X, y).path_
+    seconds = time.perf_counter() - start
+    for circuit, validation_loss in zip(path.circuits, path.validation_loss.tolist(), strict=True):
+        predicted = simulate(circuit, X_test)[:, 0]
+        yield {
+            "family": family,
+            "gates": circuit.n_gates,
+            "rmse": float(np.sqrt(np.mean((predicted - y_test) ** 2)) / y.std()),
+            "validation": validation_loss,
+            "seconds": seconds,
+        }
 
 
 def measure(
@@ -140,11 +180,16 @@ def measure(
 
 
 def front(found: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """Return gates and errors of the circuits that no smaller one of the same family beats."""
-    kept: list[tuple[int, float]] = []
-    for gates, rmse in sorted((circuit["gates"], circuit["rmse"]) for circuit in found):
-        if not kept or rmse < kept[-1][1]:
-            kept.append((gates, rmse))
+    """Return gates and errors of the circuits that no smaller one of the same family beats.
+
+    Circuits with held-out errors are judged by these, others by their test errors.
+    """
+    kept, least = list[tuple[int, float]](), np.inf
+    for circuit in sorted(found, key=lambda circuit: (circuit["gates"], circuit["rmse"])):
+        judged = circuit.get("validation", circuit["rmse"])
+        if judged < least:
+            least = judged
+            kept.append((circuit["gates"], circuit["rmse"]))
     return kept
 
 
@@ -153,36 +198,34 @@ def gates_at(curve: list[tuple[int, float]], rmse: float) -> float:
     return min((gates for gates, error in curve if error <= rmse), default=np.inf)
 
 
-def ratios(results: dict[str, list[dict[str, Any]]], data_set: str, split: int, family: str) -> list[float]:
-    """Our gates over those of a family, at the error of every circuit on its front."""
-    mine = front(results[f"{data_set}/{split}/ours"])
-    theirs = front(results.get(f"{data_set}/{split}/{family}", []))
-    return [gates_at(mine, rmse) / max(1, gates) for gates, rmse in theirs]
+def ratios(results: dict[str, list[dict[str, Any]]], key: str, mine: str, family: str) -> list[float]:
+    """Return our gates over those of a family, at the error of every circuit of 50 gates and more on its front."""
+    own = front(results.get(f"{key}/{mine}", []))
+    theirs = front(results.get(f"{key}/{family}", []))
+    return [gates_at(own, rmse) / gates for gates, rmse in theirs if gates >= LEAST]
 
 
 def report(results: dict[str, list[dict[str, Any]]], sets: list[str], splits: list[int]) -> str:
-    """Tables: gates at the best error of LightGBM and the MLPs; share of their circuits that ours beat."""
+    """Tables: our gates over those of peers at their errors; circuits on the fronts."""
+    keys = {data_set: [f"{data_set}/{split}" for split in splits] for data_set in sets}
+    text = "Our gates over those of a peer at the same test error (inf: not reached): median; at its best error.\n\n"
     rows = []
     for data_set in sets:
-        row = [data_set]
-        for family in ("LightGBM", "XGBoost", "MLP", "forest"):
-            found = [ratio for split in splits for ratio in ratios(results, data_set, split, family)]
-            best = [ratios(results, data_set, split, family)[-1] for split in splits] if found else []
-            row += [
-                f"{np.median(found):.2f}" if found else "",
-                f"{np.exp(np.mean(np.log(best))):.2f}" if best else "",
-            ]
-        rows.append(row)
-    head = [""]
-    for family in ("LightGBM", "XGBoost", "MLP", "forest"):
-        head += [f"{family}, median", "at its best"]
-    text = "Our gates over those of a peer at the same test error of the circuit (infinite: we do not reach it).\n\n"
-    text += markdown_table(head, rows) + "\n\nBest circuits of every family, gates: test RMSE / std y.\n\n"
+        for mine in OWN:
+            row = [data_set, mine]
+            for family in PEERS:
+                found = [ratios(results, key, mine, family) for key in keys[data_set]]
+                medians = [float(np.median(of_split)) for of_split in found if of_split]
+                best = [of_split[-1] for of_split in found if of_split]
+                row.append(f"{np.mean(medians):.2f}; {np.mean(best):.2f}" if medians else "")
+            rows.append(row)
+    text += markdown_table(["", "", *PEERS], rows) + "\n\nCircuits on the fronts, gates: test RMSE / std y.\n\n"
     lines = []
     for data_set in sets:
         for family in FAMILIES:
             curve = front(results.get(f"{data_set}/{splits[0]}/{family}", []))
-            lines.append([data_set, family, ", ".join(f"{gates:,}: {rmse:.3f}" for gates, rmse in curve)])
+            if curve:
+                lines.append([data_set, family, ", ".join(f"{gates:,}: {rmse:.3f}" for gates, rmse in curve)])
     return text + markdown_table(["set", "family", f"split {splits[0]}"], lines) + "\n"
 
 
@@ -198,7 +241,7 @@ def draw(results: dict[str, list[dict[str, Any]]], sets: list[str], split: int, 
         for number, family in enumerate(FAMILIES):
             curve = [(max(1, gates), rmse) for gates, rmse in front(results.get(f"{data_set}/{split}/{family}", []))]
             if curve:
-                ax.plot(*zip(*curve, strict=True), STYLES[family], color=f"C{number}", markersize=3.5, label=family)
+                ax.plot(*zip(*curve, strict=True), STYLES[family], color=f"C{number}", markersize=4, label=family)
         ax.set(title=data_set, xscale="log", yscale="log", xlim=(50, None), ylim=(None, 1.1))
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -207,8 +250,9 @@ def draw(results: dict[str, list[dict[str, Any]]], sets: list[str], split: int, 
         ax.set_axis_off()
     fig.supxlabel("gates of the circuit")
     fig.supylabel("test RMSE of the circuit / std y")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(FAMILIES))
+    shown = dict(reversed(pair) for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True))
+    labels, handles = list(shown), list(shown.values())
+    fig.legend(handles, labels, loc="outside upper center", ncols=5)
     fig.set_layout_engine("constrained")
     fig.savefig(file, dpi=110)
 
@@ -219,7 +263,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--sets", type=names_among(SETS, "set"), default=list(SETS))
     parser.add_argument("--splits", type=split_numbers, default=[0])
-    parser.add_argument("--families", type=names_among(FAMILIES, "family"), default=list(FAMILIES))
+    parser.add_argument("--families", type=lambda text: text.split(";"), default=list(FAMILIES), help="a;b;c")
     parser.add_argument("--cache", type=Path, default=Path("pareto.json"))
     parser.add_argument("--plot", type=Path, help="file for the picture")
     arguments = parser.parse_args()

@@ -196,7 +196,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         if self.alpha != "auto":
             alpha = float(self.alpha)
         else:
-            alpha = _DEFAULT_ALPHA if validation is None else float(validation.prices[validation.best])
+            # What a term gains by chance falls with the number of rows, and folds leave some out.
+            alpha = _DEFAULT_ALPHA if validation is None else validation.price * task.share_inside
         growth = task.grown_on(task.everywhere(), teacher, share).grown(task.ports, task.importance)
         most = np.inf if self.max_gates is None else _BEYOND * self.max_gates
         found = list[Level]()

@@ -111,6 +111,11 @@ class Task:
         """Return that no row is left out."""
         return np.ones(len(self.X), dtype=np.bool_)
 
+    @property
+    def share_inside(self) -> float:
+        """Share of the rows that a fold does not hold out."""
+        return 1.0 - float(np.mean(self.held_out()[0]))
+
     def held_out(self) -> list[Bits]:
         """Return the rows that every fold holds out."""
         random_state = np.random.RandomState(_SEED)

@@ -16,8 +16,9 @@ from sklearn_htmc.circuit._fixed_point import Floats
 from sklearn_htmc.circuit._grow.pool import Both, Pool
 from sklearn_htmc.circuit._grow.terms import ADDER, Terms
 
-_LEAST_ROWS = 5.0  # on either side of a bit
-_PAIRED = 256  # bits whose conjunctions are scored
+_LEAST_ROWS = 10.0  # on either side of a bit
+_PAIRED = 256  # bits whose conjunctions are scored ...
+_INPUTS = 160  # ... of which at least so many are of inputs
 _FEE = np.float32(1.0)  # gates that a low bit, which goes up and down with its feature, counts more in a conjunction
 _ROWS = 4_000  # on which conjunctions are scored
 _POLARITIES = ((False, False), (False, True), (True, True))
@@ -59,6 +60,11 @@ class Candidates:
         self.least = _LEAST_ROWS / len(weights)
         self._pairs = _Pairs(self)
 
+    @property
+    def n_views(self) -> int:
+        """Number of parts of the rows on which conjunctions are scored in turn."""
+        return self._pairs.n_views
+
     def best(self, terms: Terms, price: float, most: int) -> list[Candidate]:
         """Return the bits and the conjunctions with the largest merit that is above a price, best first."""
         if not len(self.pool):
@@ -91,21 +97,23 @@ class _Pairs:
 
     def __init__(self, of: Candidates) -> None:
         self.of, self.pool = of, of.pool
-        self.rows = slice(None, None, -(-len(of.weights) // _ROWS))
-        self.share = (of.weights[self.rows] / of.weights[self.rows].sum()).astype(np.float32)
+        self.n_views, self.view = -(-len(of.weights) // _ROWS), 0
         self.paired = np.zeros(0, dtype=np.intp)
-        self.bits: Singles = np.zeros((_PAIRED, len(self.share)), dtype=np.float32)
+        self.bits: Singles = np.zeros((_PAIRED, len(of.weights)), dtype=np.float32)
         self.inverse: Singles = np.zeros((len(_POLARITIES), _PAIRED, _PAIRED), dtype=np.float32)
 
     def best(self, terms: Terms, merits: Singles, costs: Singles, price: float, most: int) -> list[Candidate]:
         """Return the conjunctions with the largest merit that is above a price."""
         self._choose(merits)
+        # The best of very many on some rows are best there by chance as well, so others come next time.
+        self.view = (self.view + 1) % self.n_views
+        rows = slice(self.view, None, self.n_views)
         n = len(self.paired)
-        bits = self.bits[:n]
+        bits, share = self.bits[:n, rows], self.of.weights[rows] / self.of.weights[rows].sum()
         own = costs[self.paired] + _FEE * np.array(self.pool.is_low, dtype=np.float32)[self.paired]
         falls = np.empty((len(terms.importance), len(_POLARITIES), n, n), dtype=np.float32)
-        residual = terms.residual[:, self.rows]
-        residual = (residual - (residual @ self.share)[:, None]) * self.share
+        residual = terms.residual[:, rows]
+        residual = (residual - (residual @ share)[:, None]) * share
         for of_output, weighted in zip(falls, residual.astype(np.float32), strict=True):
             both = np.matmul(bits * weighted, bits.T, out=of_output[0])
             one = both.diagonal().copy()
@@ -123,14 +131,14 @@ class _Pairs:
         return found
 
     def _choose(self, merits: Singles) -> None:
-        """Choose the bits whose conjunctions are scored: those that are read and those with most merit.
+        """Choose the bits whose conjunctions are scored: those with most merit, more of inputs than of conjunctions.
 
         Those that stay keep their places, so that only the rows and columns of the others change.
         """
-        able = np.arange(len(self.pool))
-        if len(able) > _PAIRED:
-            read = np.array(self.pool.n_readers)[able] > 0
-            able = able[np.lexsort([-merits[able], ~read])[:_PAIRED]]
+        n_first = self.pool.n_first
+        inputs = np.argsort(-merits[:n_first], kind="stable")[: max(_INPUTS, _PAIRED - len(self.pool) + n_first)]
+        made = n_first + np.argsort(-merits[n_first:], kind="stable")
+        able = np.append(inputs, made[: _PAIRED - len(inputs)])
         coming = np.setdiff1d(able, self.paired, assume_unique=True)
         if not len(coming):
             return
@@ -139,15 +147,16 @@ class _Pairs:
         fresh = np.append(leaving, np.arange(n_before, n_before + len(coming) - len(leaving)))
         self.paired = np.append(self.paired, np.zeros(len(fresh) - len(leaving), dtype=np.intp))
         self.paired[fresh] = coming
-        self.bits[fresh] = self.pool.columns[coming][:, self.rows]
+        self.bits[fresh] = self.pool.columns[coming]
         self._score_variances(fresh)
 
     def _score_variances(self, fresh: NDArray[np.intp]) -> None:
         """Work out what belongs to some of the bits."""
         n, of = len(self.paired), self.of.inverse_variance
-        bits, inverse = self.bits[:n], self.inverse[:, :n, :n]
-        one = bits @ self.share
-        both = (bits[fresh] * self.share) @ bits.T  # (n_fresh, n_paired)
+        rows, inverse = slice(None, None, self.n_views), self.inverse[:, :n, :n]
+        bits, share = self.bits[:n, rows], (self.of.weights[rows] / self.of.weights[rows].sum()).astype(np.float32)
+        one = bits @ share
+        both = (bits[fresh] * share) @ bits.T  # (n_fresh, n_paired)
         first, second = one[fresh, None], one[None, :]
         inverse[1, fresh] = of(first - both)
         inverse[1][:, fresh] = of(second - both).T

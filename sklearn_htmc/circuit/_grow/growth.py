@@ -25,7 +25,8 @@ FACTOR = 0.7  # between the prices of levels
 LARGEST = 0.05  # price of the first level, in units of the variance
 _LOOKED_AT = 96  # candidates per step
 _AT_ONCE = 12  # of which are added at most, or a tenth of the terms
-_MOST_STEPS = 30  # per level
+_MOST_STEPS = 40  # per level
+_IN_VAIN = 3  # steps that add nothing, where each looks at other rows, after which a level ends
 _LAST = -8  # binary place of constants, which take no gates where there are no weights
 
 
@@ -92,10 +93,11 @@ class Growth:
 
     def level(self, price: float) -> Level:
         """Go on at a price, until nothing that could be added is worth it."""
+        in_vain = 0
         for _ in range(_MOST_STEPS):
-            n_added = self._step(price)
+            in_vain = 0 if self._step(price) else in_vain + 1
             self.terms.settle(price)
-            if not n_added:
+            if in_vain == min(self._candidates.n_views, _IN_VAIN):
                 break
         terms = self.terms
         bits = np.array(terms.bits, dtype=np.intp)

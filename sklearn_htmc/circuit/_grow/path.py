@@ -70,6 +70,11 @@ class Validation:
         """The first level that is hardly worse than the best one."""
         return int(np.flatnonzero(self.losses <= _AS_GOOD * self.losses.min())[0])
 
+    @property
+    def price(self) -> float:
+        """Price of a gate at that level."""
+        return float(self.prices[self.best])
+
 
 def validated(
     ports: Ports,
