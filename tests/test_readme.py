@@ -33,8 +33,18 @@ def printed():
     return texts, names
 
 
-def test_the_first_example_prints_score_edges_and_shares(printed):
-    first, *features = printed[0][0]
+def test_the_first_example_prints_score_gates_and_rules(printed):
+    first, constant, head, *rules = printed[0][0]
+    score, gates = re.fullmatch(r"R2 (\S+) with (\d+) gates", first).groups()
+    assert 0.75 < float(score) < 1.0
+    assert 100 < int(gates) <= 200
+    assert constant.startswith("y = ")
+    assert head.split() == ["weight", "share", "gates", "condition"]
+    assert len(rules) > 10
+
+
+def test_the_second_example_prints_score_edges_and_shares(printed):
+    first, *features = printed[0][1]
     score, edges, alpha = re.fullmatch(r"R2 (\S+) with (\d+) edges, alpha (\S+)", first).groups()
     assert 0.25 < float(score) < 0.6
     assert 0 < int(edges) < 1000
@@ -44,9 +54,9 @@ def test_the_first_example_prints_score_edges_and_shares(printed):
     assert sum(shares) == pytest.approx(100, abs=1)
 
 
-def test_the_second_example_prints_gates_within_epsilon(printed):
+def test_the_third_example_prints_gates_within_epsilon(printed):
     texts, names = printed
-    found = [re.fullmatch(r" *(\w+) +([\d,]+) gates, error (\S+)", line).groups() for line in texts[1]]
+    found = [re.fullmatch(r" *(\w+) +([\d,]+) gates, error (\S+)", line).groups() for line in texts[2]]
     assert [name for name, _, _ in found] == ["ResNetNormRegressor", "LassoCV", "GradientBoostingRegressor"]
     assert all(int(gates.replace(",", "")) > 0 and float(error) <= 0.05 for _, gates, error in found)
     assert names["predicted"].shape == (len(names["X_test"]), 1)
@@ -54,7 +64,7 @@ def test_the_second_example_prints_gates_within_epsilon(printed):
     assert "void model(" in names["c"]
 
 
-def test_the_third_example_chooses_by_gates(printed):
+def test_the_fourth_example_chooses_by_gates(printed):
     search = printed[1]["search"]
     assert search.best_index_ == smallest_circuit()(search.cv_results_)
     assert (search.cv_results_["mean_test_size"] < 0).all()
@@ -69,9 +79,10 @@ def test_every_make_target_that_it_names_exists():
 
 
 def test_every_fitted_attribute_that_it_names_is_documented():
-    from sklearn_htmc import ResNetNormRegressor
+    from sklearn_htmc import CircuitRegressor, ResNetNormRegressor
 
     named = set(re.findall(r"`([a-z_]+_)`", README))
-    assert "stationarity_" in named
-    attributes = set(re.findall(r"^    (\w+_) : ", ResNetNormRegressor.__doc__, flags=re.MULTILINE))
+    assert {"stationarity_", "rules_"} <= named
+    texts = CircuitRegressor.__doc__ + ResNetNormRegressor.__doc__
+    attributes = set(re.findall(r"^    (\w+_) : ", texts, flags=re.MULTILINE))
     assert named <= attributes

@@ -302,14 +302,23 @@ class _Reader:
         if not node.args or self.graph.nodes[node.args[0]].op is not Op.INPUT:
             return None
         port = self.graph.nodes[node.args[0]].data[0]
-        form = self.graph.input_formats[port]
         if node.op is Op.AT_MOST:
             cut, upwards = node.data[0], inverted
-        elif node.op is Op.BIT and node.data[0] == form.width - 1:
-            cut, upwards = (-1 if form.signed else (1 << form.width - 1) - 1), inverted == form.signed
-        else:
+            return _Interval(port, low=cut + 0.5) if upwards else _Interval(port, high=cut + 0.5)
+        return self._step(port, node.data[0], inverted=inverted) if node.op is Op.BIT else None
+
+    def _step(self, port: int, place: int, *, inverted: bool) -> _Interval | None:
+        """Return where a bit of a feature is one, or zero, if that is one interval of the codes that are met."""
+        form = self.graph.input_formats[port]
+        first, last = form.low >> place, form.high >> place
+        if last - first > 2:
             return None
-        return _Interval(port, low=cut + 0.5) if upwards else _Interval(port, high=cut + 0.5)
+        ones = [k for k in range(first, last + 1) if (k & 1) != inverted]
+        if len(ones) != 1:
+            return None
+        low = (ones[0] << place) - 0.5 if ones[0] > first else -math.inf
+        high = (ones[0] + 1 << place) - 0.5 if ones[0] < last else math.inf
+        return _Interval(port, low, high)
 
     def _bounds(self, interval: _Interval) -> str:
         name, step = self.names[interval.port], self.graph.input_formats[interval.port].step

@@ -139,10 +139,10 @@ def test_scores_are_those_of_every_candidate_by_hand(table, ports):
     X, Y, weights = table
     pool = Pool(Ports(ports.formats, tuple(cuts[::6] for cuts in ports.cuts)), ports.codes(X))
     terms = Terms(pool, Y, weights, np.array([0.7, 0.3]))
-    candidates = Candidates(pool, weights, terms.rho)
+    candidates = Candidates(pool, terms)
     price = 1e-4
     for _ in range(3):
-        found = candidates.best(terms, price, 40)
+        found = candidates.best(price, 40)
         expected = sorted(scores_by_hand(pool, terms, price, candidates.least), reverse=True)
         expected = [merit for merit, _ in expected if merit > price]
         assert len(found) >= 40

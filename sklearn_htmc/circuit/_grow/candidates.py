@@ -7,6 +7,7 @@ two products of matrices score all of them. Merit is that fall per gate.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,46 +43,60 @@ class Candidate:
     merit: float
 
 
+def views(n_rows: int) -> int:
+    """Return in how many parts rows are looked at in turn."""
+    return -(-n_rows // _ROWS)
+
+
 class Candidates:
     """Finds candidates.
+
+    With many rows, each call looks at another part of them: the best of very many on some rows are the best there by
+    chance as well. What is found is checked on all rows by the caller.
 
     Parameters
     ----------
     pool : Pool
         The bits.
-    weights : ndarray of shape (n_rows,)
-        Weights of the rows.
-    rho : float
-        Ridge that is added to variances.
+    terms : Terms
+        The sum so far.
     """
 
-    def __init__(self, pool: Pool, weights: Floats, rho: float) -> None:
-        self.pool, self.weights, self.rho = pool, weights, rho
-        self.least = _LEAST_ROWS / len(weights)
-        self._pairs = _Pairs(self)
+    def __init__(self, pool: Pool, terms: Terms) -> None:
+        self.pool, self.terms = pool, terms
+        self.least = _LEAST_ROWS / len(terms.weights)
+        self.n_views = views(len(terms.weights))
+        bounds = np.cumsum([0, *(len(range(view, len(terms.weights), self.n_views)) for view in range(self.n_views))])
+        self._parts = [slice(first, last) for first, last in itertools.pairwise(bounds.tolist())]
+        self._turn = 0
+        self._means: Singles = np.zeros(0, dtype=np.float32)
+        self._pairs = _Pairs(self, self._parts[0])
 
-    @property
-    def n_views(self) -> int:
-        """Number of parts of the rows on which conjunctions are scored in turn."""
-        return self._pairs.n_views
-
-    def best(self, terms: Terms, price: float, most: int) -> list[Candidate]:
+    def best(self, price: float, most: int) -> list[Candidate]:
         """Return the bits and the conjunctions with the largest merit that is above a price, best first."""
         if not len(self.pool):
             return []
-        columns, costs = self.pool.columns, np.array(self.pool.costs(), dtype=np.float32)
-        slopes = columns @ (terms.residual * terms.weights).T.astype(np.float32)  # (n_bits, n_outputs)
-        means: Singles = np.asarray(columns @ terms.weights.astype(np.float32))
-        falls = np.square(slopes) * self.inverse_variance(means)[:, None]
+        terms, rows = self.terms, self._parts[self._turn % self.n_views]
+        self._turn += 1
+        share = terms.weights[rows] / terms.weights[rows].sum()
+        residual = terms.residual[:, rows]
+        weighted = ((residual - (residual @ share)[:, None]) * share).astype(np.float32)  # (n_outputs, n_rows)
+        costs = np.array(self.pool.costs(), dtype=np.float32)
+        falls = np.square(self.pool.columns[:, rows] @ weighted.T) * self.inverse_variance(self._known_means())[:, None]
         merits = _merits(falls.T, costs, terms.importance, price)
         found = [Candidate(place, float(merits[place])) for place in _largest(merits, price, most)]
-        found += self._pairs.best(terms, merits, costs, price, most)
+        found += self._pairs.best(rows, weighted, merits, costs, price, most)
         return sorted(found, key=lambda candidate: -candidate.merit)
+
+    def _known_means(self) -> Singles:
+        new = self.pool.columns[len(self._means) :] @ self.terms.weights.astype(np.float32)
+        self._means = np.append(self._means, new)
+        return self._means
 
     def inverse_variance(self, means: Singles) -> Singles:
         """Return one over variance and ridge of bits with some means; 0 where too few rows are on one side."""
         believed = (means > self.least) & (means < 1.0 - self.least)
-        return np.asarray(believed / (means * (1.0 - means) + np.float32(self.rho)), dtype=np.float32)
+        return np.asarray(believed / (means * (1.0 - means) + np.float32(self.terms.rho)), dtype=np.float32)
 
 
 class _Pairs:
@@ -92,29 +107,40 @@ class _Pairs:
     Parameters
     ----------
     of : Candidates
-        Pool, weights and the like.
+        Pool, sum and the like.
+    rows : slice
+        On which the means of conjunctions are measured.
     """
 
-    def __init__(self, of: Candidates) -> None:
-        self.of, self.pool = of, of.pool
-        self.n_views, self.view = -(-len(of.weights) // _ROWS), 0
+    def __init__(self, of: Candidates, rows: slice) -> None:
+        self.of, self.pool, self.rows = of, of.pool, rows
+        n_rows = len(of.terms.weights)
         self.paired = np.zeros(0, dtype=np.intp)
-        self.bits: Singles = np.zeros((_PAIRED, len(of.weights)), dtype=np.float32)
+        self.bits: Singles = np.zeros((_PAIRED, n_rows), dtype=np.float32)
         self.inverse: Singles = np.zeros((len(_POLARITIES), _PAIRED, _PAIRED), dtype=np.float32)
 
-    def best(self, terms: Terms, merits: Singles, costs: Singles, price: float, most: int) -> list[Candidate]:
-        """Return the conjunctions with the largest merit that is above a price."""
+    def best(
+        self, rows: slice, residual: Singles, merits: Singles, costs: Singles, price: float, most: int
+    ) -> list[Candidate]:
+        """Return the conjunctions with the largest merit that is above a price.
+
+        Parameters
+        ----------
+        rows : slice
+            Rows to look at.
+        residual : ndarray of shape (n_outputs, n_rows)
+            Residual of these rows, centred, times weights that sum to one.
+        merits, costs : ndarray of shape (n_bits,)
+            Of the bits of the pool.
+        price, most
+            As in `Candidates.best`.
+        """
         self._choose(merits)
-        # The best of very many on some rows are best there by chance as well, so others come next time.
-        self.view = (self.view + 1) % self.n_views
-        rows = slice(self.view, None, self.n_views)
-        n = len(self.paired)
-        bits, share = self.bits[:n, rows], self.of.weights[rows] / self.of.weights[rows].sum()
+        n, importance = len(self.paired), self.of.terms.importance
+        bits = self.bits[:n, rows]
         own = costs[self.paired] + _FEE * np.array(self.pool.is_low, dtype=np.float32)[self.paired]
-        falls = np.empty((len(terms.importance), len(_POLARITIES), n, n), dtype=np.float32)
-        residual = terms.residual[:, rows]
-        residual = (residual - (residual @ share)[:, None]) * share
-        for of_output, weighted in zip(falls, residual.astype(np.float32), strict=True):
+        falls = np.empty((len(importance), len(_POLARITIES), n, n), dtype=np.float32)
+        for of_output, weighted in zip(falls, residual, strict=True):
             both = np.matmul(bits * weighted, bits.T, out=of_output[0])
             one = both.diagonal().copy()
             np.subtract(one[:, None], both, out=of_output[1])
@@ -122,7 +148,7 @@ class _Pairs:
             np.add(of_output[1], one[None, :], out=of_output[2])
         np.square(falls, out=falls)
         falls *= self.inverse[:, :n, :n]
-        merit = _merits(falls, own[:, None] + own[None, :] + np.float32(1.0), terms.importance, price)
+        merit = _merits(falls, own[:, None] + own[None, :] + np.float32(1.0), importance, price)
         found = []
         for place in _largest(merit.ravel(), price, most):
             which, i, j = np.unravel_index(place, merit.shape)
@@ -153,8 +179,8 @@ class _Pairs:
     def _score_variances(self, fresh: NDArray[np.intp]) -> None:
         """Work out what belongs to some of the bits."""
         n, of = len(self.paired), self.of.inverse_variance
-        rows, inverse = slice(None, None, self.n_views), self.inverse[:, :n, :n]
-        bits, share = self.bits[:n, rows], (self.of.weights[rows] / self.of.weights[rows].sum()).astype(np.float32)
+        weights, inverse = self.of.terms.weights[self.rows], self.inverse[:, :n, :n]
+        bits, share = self.bits[:n, self.rows], (weights / weights.sum()).astype(np.float32)
         one = bits @ share
         both = (bits[fresh] * share) @ bits.T  # (n_fresh, n_paired)
         first, second = one[fresh, None], one[None, :]

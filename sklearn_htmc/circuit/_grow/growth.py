@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats, Integers
 from sklearn_htmc.circuit._graph import Builder, Graph
-from sklearn_htmc.circuit._grow.candidates import Candidate, Candidates
+from sklearn_htmc.circuit._grow.candidates import Candidate, Candidates, views
 from sklearn_htmc.circuit._grow.pool import Above, Both, Definition, Pool, Writer
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._grow.terms import Terms
@@ -87,9 +87,12 @@ class Growth:
         self, ports: Ports, codes: list[Integers], values: Floats, weights: Floats, importance: Floats
     ) -> None:
         self.ports = ports
-        self.pool = Pool(ports, codes)
-        self.terms = Terms(self.pool, values, weights, importance)
-        self._candidates = Candidates(self.pool, weights, self.terms.rho)
+        n_views = views(len(weights))
+        # Rows that are looked at together are neighbours in memory.
+        order = np.concatenate([np.arange(view, len(weights), n_views) for view in range(n_views)])
+        self.pool = Pool(ports, [word[order] for word in codes])
+        self.terms = Terms(self.pool, values[order], weights[order], importance)
+        self._candidates = Candidates(self.pool, self.terms)
 
     def level(self, price: float) -> Level:
         """Go on at a price, until nothing that could be added is worth it."""
@@ -107,7 +110,7 @@ class Growth:
     def _step(self, price: float) -> int:
         """Add the best candidates, each if it is worth its gates beside those before it; return how many."""
         n_added, most = 0, max(_AT_ONCE, len(self.terms) // 10)
-        for candidate in self._candidates.best(self.terms, price, _LOOKED_AT):
+        for candidate in self._candidates.best(price, _LOOKED_AT):
             n_added += self._added(candidate, price)
             if n_added == most:
                 break

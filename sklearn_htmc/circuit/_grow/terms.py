@@ -60,6 +60,7 @@ class Terms:
         self.rho = _RIDGE / len(weights)
         self._centred: NDArray[np.float32] = np.zeros((64, len(weights)), dtype=np.float32)
         self._gram: Floats = np.zeros((64, 64))
+        self._n_known = 0  # terms whose products with all are in the Gram matrix
 
     def __len__(self) -> int:
         return len(self.bits)
@@ -109,8 +110,6 @@ class Terms:
             self._centred = np.concatenate([self._centred, np.zeros_like(self._centred)])
             self._gram = np.pad(self._gram, ((0, n), (0, n)))
         self._centred[n] = centred
-        products = self._centred[: n + 1] @ (centred * self.weights).astype(np.float32)
-        self._gram[n, : n + 1] = self._gram[: n + 1, n] = products
         self.bits.append(bit)
         self.sizes = np.vstack([self.sizes, sizes])
         self.pool.read(bit, 1)
@@ -123,7 +122,7 @@ class Terms:
         n = len(self.bits)
         if not n:
             return
-        gram = self._gram[:n, :n]
+        gram = self._completed()
         weighted = (self.residual * self.weights).astype(np.float32)
         slopes = (self._centred[:n] @ weighted.T).astype(np.float64)  # (n_terms, n_outputs)
         curvature = gram.diagonal()[:, None] + self.rho
@@ -146,6 +145,16 @@ class Terms:
             self.residual[output] -= change * self._centred[term]
         self._drop()
 
+    def _completed(self) -> Floats:
+        """Return the Gram matrix; the products of terms that were added take one pass over all rows."""
+        n, known = len(self.bits), self._n_known
+        if known < n:
+            new = self._centred[known:n] * self.weights.astype(np.float32)
+            self._gram[:n, known:n] = self._centred[:n] @ new.T
+            self._gram[known:n, :known] = self._gram[:known, known:n].T
+            self._n_known = n
+        return self._gram[:n, :n]
+
     def _drop(self) -> None:
         keep = self.sizes.any(axis=1)
         if keep.all():
@@ -155,6 +164,7 @@ class Terms:
         kept = np.flatnonzero(keep)
         self._centred[: len(kept)] = self._centred[kept]
         self._gram[: len(kept), : len(kept)] = self._gram[np.ix_(kept, kept)]
+        self._n_known = len(kept)
         self.bits = [self.bits[place] for place in kept.tolist()]
         self.sizes = self.sizes[kept]
 
