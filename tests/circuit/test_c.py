@@ -12,6 +12,7 @@ from graphs import codes_for, network, random_graph, trees
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
+from sklearn_htmc import CircuitRegressor
 from sklearn_htmc.circuit import Builder, Format, compile_circuit, to_c
 from sklearn_htmc.circuit._simulate import simulate_codes
 
@@ -171,7 +172,7 @@ def test_ports_beyond_32_bits_are_refused(form, bits):
 
 
 @needs_gcc
-@pytest.mark.parametrize("model", [GradientBoostingRegressor(n_estimators=10), Ridge()], ids=["trees", "linear"])
+@pytest.mark.parametrize("model", [GradientBoostingRegressor(n_estimators=10), Ridge(), CircuitRegressor()])
 def test_gcc_computes_what_resynthesis_leaves_of_models(model, rng, tmp_path):
     X = rng.normal(size=(1000, 4))
     circuit = compile_circuit(model.fit(X, np.abs(X[:, 0]) + X[:, 1] * X[:, 2]), X, epsilon=0.1)

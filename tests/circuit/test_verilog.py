@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPRegressor
 from sklearn.tree import DecisionTreeRegressor
 
-from sklearn_htmc import ResNetNormRegressor
+from sklearn_htmc import CircuitRegressor, ResNetNormRegressor
 from sklearn_htmc.circuit import Builder, Format, Graph, Node, Op, compile_circuit, count_gates, to_verilog
 from sklearn_htmc.circuit._simulate import simulate_codes
 
@@ -219,6 +219,7 @@ MODELS = {
     "DecisionTreeRegressor": (DecisionTreeRegressor(max_leaf_nodes=16, random_state=0), 0.02),
     "GradientBoostingRegressor": (GradientBoostingRegressor(n_estimators=10, max_depth=2, random_state=0), 0.05),
     "RandomForestRegressor": (RandomForestRegressor(n_estimators=5, max_leaf_nodes=8, random_state=0), 0.05),
+    "CircuitRegressor": (CircuitRegressor(3e-5), 1e-9),  # its own circuit, as it is
 }
 SYNTHESIS = "read_verilog model.v; synth -flatten; abc -g AND,NAND,OR,NOR,XOR,XNOR,ANDNOT,ORNOT; stat"
 
