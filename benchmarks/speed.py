@@ -11,6 +11,7 @@ Parts, for --only:
   scaling  growth of the fit time from 4,000 to 36,000 rows, as an exponent
   predict  a network of some 400 edges against an MLP: one row, and 100,000 rows
   circuits compilation of a network and of 500 trees, and simulation
+  grown    CircuitRegressor: default fits of 1,000, 4,000, 8,000 and 40,000 rows, memory, prediction of a million rows
   large    a default fit on 40,000 rows: seconds and peak memory, in a process of its own
 
     python benchmarks/speed.py --only fit,predict
@@ -38,6 +39,8 @@ from peers import MODELS, available_cores, lightgbm, mlp, ours
 from sklearn.datasets import make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
+
+from sklearn_htmc import CircuitRegressor
 
 FIXED = 1e-3  # the alpha of every fit that does not choose its own
 SIZES = (4_000, 12_000, 36_000)  # rows, for the growth of the fit time
@@ -279,6 +282,35 @@ def circuits(repeats: int) -> Iterator[Measurement]:
     yield Measurement("simulate, million nodes times rows per second", float(rate), 10.0, unit="", at_least=True)
 
 
+def grown(repeats: int) -> Iterator[Measurement]:
+    """Default fits of CircuitRegressor, growth of their time at a fixed price, and prediction."""
+    for name, make in DATA.items():
+        X, y = make(1000, seed=0)
+        times = [seconds(lambda X=X, y=y: CircuitRegressor().fit(X, y)) for _ in range(repeats)]
+        yield Measurement(f"CircuitRegressor, default fit, 1,000 rows, {name}", float(np.median(times)), 5.0, "s")
+    small, large = (
+        seconds(lambda n=n_rows: CircuitRegressor(1e-4).fit(*smooth(n, seed=0))) for n_rows in (8_000, 32_000)
+    )
+    yield Measurement(
+        "CircuitRegressor(1e-4), 8,000 to 32,000 rows, exponent", float(np.log2(large / small) / 2), 1.1, ""
+    )
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        took, peak = pool.submit(_large_grown_fit).result()
+    yield Measurement("CircuitRegressor, default fit, 40,000 rows x 8 features", took, 60.0, "s")
+    yield Measurement("its peak memory, the interpreter included", peak, 1.0, "GB")
+    model = CircuitRegressor(max_gates=500).fit(*friedman(1000, seed=0))
+    rows, _ = friedman(1_000_000, seed=1)
+    took = seconds(lambda: model.predict(rows))
+    yield Measurement(f"CircuitRegressor, {model.n_gates_} gates, predict a million rows", took, 10.0, "s")
+
+
+def _large_grown_fit() -> tuple[float, float]:
+    """Seconds, and peak memory in GB."""
+    X, y = smooth(40_000, seed=0)
+    took = seconds(lambda: CircuitRegressor().fit(X, y))
+    return took, peak_memory() / 1e9
+
+
 def peak_memory() -> int:
     """Most bytes that this process has held in memory."""
     status = Path("/proc/self/status")
@@ -298,6 +330,7 @@ PARTS: dict[str, tuple[Callable[[int], Iterator[Measurement]], int]] = {
     "scaling": (scaling, 1),
     "predict": (predict, 5),
     "circuits": (circuits, 3),
+    "grown": (grown, 3),
     "large": (large, 1),
 }
 

@@ -140,7 +140,8 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         """
         self._validate_params()
         if isinstance(estimator, CircuitSizeScorer):
-            return self._score_of_circuit(estimator.circuit_, estimator._validated(X), y, sample_weight)
+            X = estimator._validated(X)  # refuses an unfitted estimator
+            return self._score_of_circuit(estimator.circuit_, X, y, sample_weight)
         if isinstance(circuit := getattr(estimator, "circuit_", None), Circuit):
             return self._score_of_circuit(circuit, X, y, sample_weight)
         if self.target == "prediction":

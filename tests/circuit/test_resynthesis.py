@@ -265,7 +265,7 @@ def test_the_work_of_a_search_is_bounded(monkeypatch):
     sizes = []
     for work in (0, 30_000, 10_000_000):
         monkeypatch.setattr(refine, "_WORK", work)
-        sizes.append(compile_circuit(model, X, epsilon=0.1, effort=1).n_gates)
+        sizes.append(compile_circuit(model, X, epsilon=0.1, method="round", effort=1).n_gates)
     assert sizes[0] == compile_circuit(model, X, epsilon=0.1, effort=0).n_gates
     assert sizes[0] > sizes[1] > sizes[2]
 
@@ -317,7 +317,7 @@ def test_other_efforts_are_refused(effort):
 
 def test_other_methods_are_refused():
     X, y = problem(n_samples=30)
-    with pytest.raises(ValueError, match=r"^method must be one of auto, round, got 'magic'\.$"):
+    with pytest.raises(ValueError, match=r"^method must be one of auto, round, grow, got 'magic'\.$"):
         compile_circuit(Ridge().fit(X, y), X, epsilon=0.1, method="magic")
 
 

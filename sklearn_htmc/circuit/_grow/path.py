@@ -16,7 +16,9 @@ from sklearn_htmc.circuit._grow.ports import Ports
 
 _SMALLEST = 1e-7  # price of a gate at which a search for the best one ends
 _TIMES, _MORE = 2.0, 100.0  # the gates of the best level, and gates: beyond that, none is expected to be better
-_AS_GOOD = 1.02  # times the least loss: the smallest circuits of these are chosen
+_AS_GOOD = (
+    0.6  # over the root of the number of rows: share of the least loss by which the smallest circuit may be worse
+)
 _MOST_GATES = 20_000  # about, after which growth ends
 _PERFECT = 1e-12  # loss after which growth ends
 
@@ -60,15 +62,19 @@ class Validation:
         Prices of a gate, falling.
     losses : ndarray of shape (n_levels,)
         Mean held-out squared error at every level.
+    n_rows : int
+        Number of rows that were held out.
     """
 
     prices: Floats
     losses: Floats
+    n_rows: int
 
     @property
     def best(self) -> int:
         """The first level that is hardly worse than the best one."""
-        return int(np.flatnonzero(self.losses <= _AS_GOOD * self.losses.min())[0])
+        as_good = 1.0 + _AS_GOOD / np.sqrt(self.n_rows)
+        return int(np.flatnonzero(self.losses <= as_good * self.losses.min())[0])
 
     @property
     def price(self) -> float:
@@ -119,7 +125,7 @@ def validated(
             least, enough = loss, _TIMES * gates + _MORE
         if not going or (last is None and gates > enough):
             break
-    return Validation(np.array(prices), np.array(losses))
+    return Validation(np.array(prices), np.array(losses), sum(len(outside.weights) for _, outside in folds))
 
 
 def levels(growth: Growth, prices: Sequence[float]) -> Iterator[Level]:

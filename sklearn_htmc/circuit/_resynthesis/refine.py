@@ -81,7 +81,7 @@ class Refinement:
         beside: Graph,
         tolerance: float,
         report: Callable[[Found], None],
-        most_work: float = _WORK,
+        most_work: float | None = None,
     ) -> Iterator[Graph]:
         """Search from a graph; yield what has no larger errors than allowed, the smallest first.
 
@@ -96,7 +96,7 @@ class Refinement:
         report : callable
             Told what was found after every pass.
         most_work : float
-            Evaluations of nodes after which the search ends.
+            Evaluations of nodes after which the search ends; None is about 40 s of them.
         """
         references = self.reference, self.elsewhere.values
         rows = Rows.of(start.input_formats, start.output_formats, (self.sample, self.elsewhere), references, tolerance)
@@ -105,7 +105,7 @@ class Refinement:
         limit = max(self.elsewhere.error_of(beside) / tolerance, room)
         allowed, units = np.square([self.margin, limit]), np.square([room, limit])
         way: list[Found] = []
-        for found in resynthesised(start, rows, allowed, units, most_work):
+        for found in resynthesised(start, rows, allowed, units, _WORK if most_work is None else most_work):
             report(found)
             if (found.squares <= allowed).all():
                 way.append(found)
