@@ -228,6 +228,12 @@ def test_rules_say_what_every_kind_of_term_is(fitted):
     assert rules[0] == rules[:1][0]
 
 
+@pytest.mark.parametrize("constant", [1e-9, -3.3, 1e12])
+def test_a_constant_is_predicted_whatever_its_size(rng, constant):
+    model = CircuitRegressor().fit(rng.normal(size=(30, 2)), np.full(30, constant))
+    assert_allclose(model.predict(np.zeros((2, 2))), constant, rtol=1e-9)
+
+
 def test_a_constant_model_has_no_rules(rng):
     model = CircuitRegressor().fit(rng.normal(size=(30, 2)), np.full(30, 7.5))
     assert model.n_gates_ == 0

@@ -24,7 +24,7 @@ _SMALLEST = 1e-8  # price of a gate at which growth ends, in units of the varian
 _MOST_GATES = 10_000  # about, at which it ends
 _COUNTED = 0.8  # of the gates that growth estimates are there, at least
 _NEAR = 2.0  # times the error allowed, on all rows together: from there on circuits are made
-_BEYOND = 2  # levels after the first one whose error is allowed
+_BEYOND = 3  # levels whose error is allowed, after which it ends
 
 
 def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool], elsewhere: float = ELSEWHERE) -> Iterator[Graph]:
@@ -57,15 +57,17 @@ def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool], elsewhere:
     growth = Rows(ports.codes(X), values, weights).grown(ports, importance)
     places = (np.frexp(unit)[1] - 1).tolist()
     price, n_good, most = LARGEST, 0, min(tries.best_gates, _MOST_GATES)
-    while price > _SMALLEST and n_good <= _BEYOND:
+    going = True
+    while going:
         level = growth.level(price)
-        if _COUNTED * level.gates > most:
-            return
-        if math.sqrt(level.loss) <= _NEAR * tries.tolerance:
-            graph = graph_of(level, growth.pool.definitions, ports, center / unit, places)
-            error = tries.error_of(graph)
-            tries.error = min(tries.error, error)
-            if error <= tries.tolerance and follows(graph):
-                n_good += 1
-                yield graph
         price *= FACTOR
+        too_large = _COUNTED * level.gates > most
+        going = price > _SMALLEST and n_good < _BEYOND and not too_large
+        if going and math.sqrt(level.loss) > _NEAR * tries.tolerance:
+            continue
+        graph = graph_of(level, growth.pool.definitions, ports, center / unit, places)
+        error = tries.error_of(graph)
+        tries.error = min(tries.error, error)
+        if error <= tries.tolerance and not too_large and follows(graph):
+            n_good += 1
+            yield graph

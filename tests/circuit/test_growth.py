@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.ensemble import GradientBoostingRegressor
 
-from sklearn_htmc.circuit import Builder, Format, count_gates, simulate, verify
+from sklearn_htmc.circuit import Builder, Format, compile_circuit, count_gates, simulate, verify
 from sklearn_htmc.circuit._grow.candidates import Candidates
 from sklearn_htmc.circuit._grow.growth import LARGEST, Growth, graph_of, prices_down_to, values_of
 from sklearn_htmc.circuit._grow.path import Rows, levels, validated
@@ -61,6 +62,13 @@ def test_a_constant_feature_has_no_comparisons(column):
     ports = Ports.of(column[:, None], np.array([[column[0]], [column[0]]]))
     assert ports.cuts == ((),)
     assert len(Pool(ports, ports.codes(column[:, None]))) == 0
+
+
+def test_one_outlier_does_not_hide_a_feature(rng):
+    X = rng.normal(size=(200, 1))
+    X[0] = 1e6
+    ports = Ports.of(X, np.array([X.min(axis=0), X.max(axis=0)]))
+    assert len(ports.cuts[0]) > 15
 
 
 def test_given_formats_are_kept(table):
@@ -272,3 +280,57 @@ def test_held_out_rows_stop_growth_where_there_is_noise_only(rng):
     assert noise.best <= 3  # the constant, or nearly
     y = np.sign(X[:, 0]) * (X[:, 1] > 0)
     assert validated(ports, [(rows(inside), rows(~inside))], np.ones(1)).best > 3
+
+
+# Circuits of models
+
+
+@pytest.fixture(scope="module")
+def boosting():
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    y = np.sin(2.0 * X[:, 0]) + X[:, 1] * (X[:, 2] > 0)
+    return GradientBoostingRegressor(n_estimators=40, random_state=0).fit(X, y), X, y
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 0.1])
+@pytest.mark.parametrize("effort", [0, 1])
+def test_grown_circuits_are_within_epsilon(boosting, epsilon, effort):
+    model, X, y = boosting
+    circuit = compile_circuit(model, X, epsilon=epsilon, y=y, method="grow", effort=effort)
+    verify(circuit)
+    error = np.sqrt(np.mean((simulate(circuit, X)[:, 0] - model.predict(X)) ** 2)) / np.std(y)
+    assert error == pytest.approx(circuit.error)
+    assert error <= epsilon
+
+
+def test_both_ways_together_are_never_larger_than_rounding(boosting):
+    model, X, y = boosting
+    for epsilon in (0.3, 0.05):
+        sizes = {
+            method: compile_circuit(model, X, epsilon=epsilon, y=y, method=method, effort=1).n_gates
+            for method in ("auto", "round")
+        }
+        assert sizes["auto"] <= sizes["round"]
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 0.1])
+def test_elsewhere_both_ways_together_are_about_as_near_to_the_model_as_rounding(boosting, epsilon):
+    model, X, y = boosting
+    rounded, found = (
+        compile_circuit(model, X, epsilon=epsilon, y=y, effort=effort).error_elsewhere for effort in (0, 1)
+    )
+    assert found <= 1.25 * max(epsilon, rounded)
+
+
+def test_coarse_circuits_are_grown(boosting):
+    model, X, y = boosting
+    grown, rounded = (
+        compile_circuit(model, X, epsilon=0.3, y=y, method=method, effort=1).n_gates for method in ("auto", "round")
+    )
+    assert grown < 0.8 * rounded
+
+
+def test_what_cannot_be_grown_says_how_near_it_came(boosting):
+    model, X, y = boosting
+    with pytest.raises(ValueError, match=r"no circuit within epsilon=1e-05 was found; the best error reached is 0\.0"):
+        compile_circuit(model, X, epsilon=1e-5, y=y, method="grow")

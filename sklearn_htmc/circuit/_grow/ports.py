@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn_htmc.circuit._fixed_point import Floats, Format, Integers
 
 _BITS = 10  # of a word over its range ...
-_FINER = 6  # ... and more where neighbouring values would share a code
+_FINER = 21  # ... and more where neighbouring values would share a code
 _APART = 0.98  # of the values, or of as many as there are comparisons, have codes of their own
 _CUTS = 24  # comparisons per feature ...
 _LEAST_CUTS = 3
