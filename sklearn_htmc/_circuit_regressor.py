@@ -102,8 +102,8 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
     >>> import numpy as np
     >>> from sklearn_htmc import CircuitRegressor
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.uniform(0.0, 10.0, size=(500, 3))
-    >>> y = np.where((X[:, 0] > 5.0) & (X[:, 1] > 2.5), 8.0, 0.0) + 0.1 * rng.normal(size=500)
+    >>> X = rng.integers(0, 10, size=(500, 3)).astype(float)
+    >>> y = np.where((X[:, 0] > 5) & (X[:, 1] > 2), 8.0, 0.0) + 0.1 * rng.normal(size=500)
     >>> model = CircuitRegressor(max_gates=30).fit(X, y)
     >>> model.n_gates_ <= 30, bool(model.score(X, y) > 0.99)
     (True, True)
