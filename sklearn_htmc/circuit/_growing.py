@@ -66,8 +66,10 @@ def grown(form: Form, tries: Tries, follows: Callable[[Graph], bool], elsewhere:
         if going and math.sqrt(level.loss) > _NEAR * tries.tolerance:
             continue
         graph = graph_of(level, growth.pool.definitions, ports, center / unit, places)
+        if not follows(graph):
+            continue
         error = tries.error_of(graph)
         tries.error = min(tries.error, error)
-        if error <= tries.tolerance and not too_large and follows(graph):
+        if error <= tries.tolerance and not too_large:
             n_good += 1
             yield graph
