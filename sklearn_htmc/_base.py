@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
@@ -73,7 +73,7 @@ def _before_scaling(block: Block, scaling: Scaling) -> Block:
     return Block(block.inner, block.bias, outer, skip, block.offset * scaling.scale + scaling.center)
 
 
-def checked_weights(sample_weight: Any, n_rows: int) -> Floats:
+def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
     """Return float64 weights of the rows; raise ValueError for what cannot be weights."""
     if sample_weight is None or isinstance(sample_weight, Real):
         sample_weight = np.full(n_rows, 1.0 if sample_weight is None else sample_weight)
@@ -104,7 +104,56 @@ def _worthwhile_device(device: str, n_rows: int) -> str:
     return "cuda" if n_rows > _HOLD_OUT_ROWS and torch.cuda.is_available() else "cpu"
 
 
-class NetworkRegressor(RegressorMixin, BaseEstimator):
+class TableRegressor(RegressorMixin, BaseEstimator):
+    """Base of all regressors: what becomes of a table of data before a fit, and of predictions after it."""
+
+    _y_is_1d: bool
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Put the attributes back when anything is raised: no half-fitted estimator."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _validated(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Floats, Floats, Floats, bool]:
+        """Return float64 X, 2-d y and weights, and whether y was 1-d."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=("csr", "csc"),
+            dtype=np.float64,
+            multi_output=True,
+            y_numeric=True,
+            reset=reset,
+        )
+        weights = _checked_weights(sample_weight, X.shape[0])
+        y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
+        return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
+
+    def _predicted(self, X: Any, function: Callable[[Any], Floats]) -> Floats:
+        """Return the values of the fitted function, of the shape that y had; float32 if X is float32."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
+        y = function(X)
+        if X.dtype == np.float32:
+            y = y.astype(np.float32)
+        return y.ravel() if self._y_is_1d else y
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that sparse X and several outputs are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class NetworkRegressor(TableRegressor):
     """Base of the regressors: everything between a table of data and a batch of problems, and back."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -168,36 +217,9 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
             self._y_is_1d = is_1d
         return self
 
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Put the attributes back when anything is raised: no half-fitted estimator."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
     def _table(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> tuple[Table, bool]:
         X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=reset)
         return Table.build(X, y, weights), is_1d
-
-    def _validated(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Floats, Floats, Floats, bool]:
-        """Return float64 X, 2-d y and weights, and whether y was 1-d."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=("csr", "csc"),
-            dtype=np.float64,
-            multi_output=True,
-            y_numeric=True,
-            reset=reset,
-        )
-        weights = checked_weights(sample_weight, X.shape[0])
-        y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
-        return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
 
     def _checked_device(self) -> str:
         """Return the device to use; raise ValueError for one that is unknown or absent."""
@@ -418,19 +440,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Targets, of the shape that ``y`` had in fit; float32 if X is float32, else float64.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
-        y = self.network_(X)
-        if X.dtype == np.float32:
-            y = y.astype(np.float32)
-        return y.ravel() if self._y_is_1d else y
-
-    def __sklearn_tags__(self) -> Any:
-        """Say that sparse X and several outputs are welcome."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.target_tags.multi_output = True
-        return tags
+        return self._predicted(X, lambda X: self.network_(X))
 
 
 class _Progress:

@@ -8,13 +8,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from sklearn_htmc._base import checked_weights
+from sklearn_htmc._base import TableRegressor
 from sklearn_htmc._circuit_task import Task
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import Circuit, Format, lower, simulate
@@ -29,7 +28,7 @@ _BEYOND = 1.2  # times a budget: circuits up to there may fit into it after resy
 _FEW = 50.0  # gates by which the estimate during growth may be too large
 
 
-class CircuitRegressor(RegressorMixin, BaseEstimator):
+class CircuitRegressor(TableRegressor):
     """Regression by an integer circuit that is grown on the data, gate by gate.
 
     The model is a constant and a sum of bits, each times a signed power of two: comparisons of a feature with a
@@ -155,23 +154,14 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
             For parameters out of range, formats of features that do not exist, NaN or infinity in the data, and shapes
             that do not fit. The estimator is then as it was before the call.
         """
-        before = self.__dict__.copy()
-        try:
+        with self._all_or_nothing():
             self._validate_params()
-            X, y = validate_data(
-                self, X, y, accept_sparse=("csr", "csc"), dtype=np.float64, multi_output=True, y_numeric=True
-            )
-            weights = checked_weights(sample_weight, X.shape[0])
-            is_1d = y.ndim == 1
-            task = Task.of(X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, self._given_formats())
+            X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=True)
+            task = Task.of(X, y, weights, self._given_formats())
             # Matrices are small, and threads could change the last bit of a sum.
             with threadpool_limits(1, user_api="blas"), _progress(self.verbose) as report:
                 self._fit_task(task, report)
             self._y_is_1d = is_1d
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
         return self
 
     def _given_formats(self) -> dict[int, Format]:
@@ -260,25 +250,13 @@ class CircuitRegressor(RegressorMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Targets, of the shape that ``y`` had in fit; float32 if X is float32, else float64.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
-        y = simulate(self.circuit_, X)
-        if X.dtype == np.float32:
-            y = y.astype(np.float32)
-        return y.ravel() if self._y_is_1d else y
+        return self._predicted(X, lambda X: simulate(self.circuit_, X))
 
     @property
     def rules_(self) -> Rules:
         """The circuit as a readable table."""
         check_is_fitted(self)
         return rules_of(self.circuit_, getattr(self, "feature_names_in_", None), self._shares)
-
-    def __sklearn_tags__(self) -> Any:
-        """Say that sparse X and several outputs are welcome."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.target_tags.multi_output = True
-        return tags
 
 
 @lower.register

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._table import Scaling, Table
+from sklearn_htmc._table import Scaling, Table, power_of_two
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._elsewhere import perturbed
 from sklearn_htmc.circuit._fixed_point import Format
@@ -66,8 +67,8 @@ class Task:
         rough = Table.build(X, y, sample_weight, scalings=(same, Scaling(np.zeros(y.shape[1]), np.ones(y.shape[1]))))
         measured = Scaling.of(rough.y, rough.weights)
         spread = np.where(np.ptp(rough.y, axis=0) > 0, measured.scale, 1.0)
-        unit = np.ldexp(1.0, np.frexp(spread)[1] - 1)
-        table = Table.build(X, y, sample_weight, scalings=(same, Scaling(measured.center, unit)))
+        targets = Scaling(measured.center, power_of_two(spread))
+        table = replace(rough, y=targets.forward(rough.y), targets=targets)
         return cls(table, Ports.of(table.X, table.input_range, formats), spread)
 
     @property
@@ -179,7 +180,7 @@ class Task:
         """Return the root mean square error in units of the standard deviation."""
         return self._sample.error(simulate(graph, self.X))
 
-    @property
+    @cached_property
     def _sample(self) -> Sample:
         return Sample(self.X, self.weights, self.raw, self.spread, self.table.input_range)
 

@@ -36,7 +36,7 @@ class Scaling:
     def of(cls, columns: Floats, weights: Floats) -> Scaling:
         """Measure the columns of an array of shape (n_samples, n_columns) with weights that sum to one."""
         # Powers of two scale exactly and keep the squares of 1e-200 and 1e200 in range.
-        unit = _power_of_two(np.abs(columns).max(axis=0))
+        unit = power_of_two(np.abs(columns).max(axis=0))
         shrunk = columns / unit
         first = shrunk[0]  # differences from a row: exact zeros for a constant column
         center = first + weights @ (shrunk - first)
@@ -49,7 +49,7 @@ class Scaling:
 
     def forward(self, columns: Floats) -> Floats:
         """Standardise."""
-        unit = _power_of_two(self.scale)  # no overflow in the difference
+        unit = power_of_two(self.scale)  # no overflow in the difference
         return (columns / unit - self.center / unit) / (self.scale / unit)
 
     def inverse(self) -> Scaling:
@@ -166,7 +166,7 @@ class Table:
         return of_group[self.groups]
 
 
-def _power_of_two(values: Floats) -> Floats:
+def power_of_two(values: Floats) -> Floats:
     """Return the largest powers of two that are not above positive values, and 1 for zeros."""
     return np.where(values > 0, np.ldexp(1.0, np.frexp(values)[1] - 1), 1.0)
 

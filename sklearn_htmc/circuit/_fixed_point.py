@@ -20,6 +20,18 @@ def width(low: int, high: int) -> int:
     return max(high.bit_length(), (~low).bit_length() if low < 0 else 0) + (low < 0)
 
 
+def roundest(first: Integers, last: Integers, near: Integers) -> Integers:
+    """Return the integers in ``first .. last`` that end in most ones, the ones closest to some."""
+    best = near
+    for places in range(1, 32):
+        period, ones = 1 << places, (1 << places) - 1
+        lower = near - (near - ones) % period  # the last one up to near
+        upper = lower + period
+        closest = np.where((lower >= first) & ((near - lower <= upper - near) | (upper > last)), lower, upper)
+        best = np.where((closest >= first) & (closest <= last), closest, best)
+    return best
+
+
 @dataclass(frozen=True)
 class Format:
     """Words that stand for ``code * 2**exponent`` with an integer code in ``low .. high``.

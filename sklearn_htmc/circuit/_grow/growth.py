@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn_htmc.circuit._fixed_point import Floats, Integers
 from sklearn_htmc.circuit._graph import Builder, Graph
 from sklearn_htmc.circuit._grow.candidates import Candidate, Candidates, views
-from sklearn_htmc.circuit._grow.pool import Above, Both, Definition, Pool, Writer
+from sklearn_htmc.circuit._grow.pool import Both, Definition, Pool, Writer
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._grow.terms import Terms
 
@@ -136,12 +136,9 @@ def values_of(level: Level, definitions: Sequence[Definition], codes: list[Integ
         if number not in columns:
             definition = definitions[number]
             if isinstance(definition, Both):
-                (i, j), (not_i, not_j) = definition[:2], definition.inverted
-                columns[number] = (column(i) ^ not_i) & (column(j) ^ not_j)
-            elif isinstance(definition, Above):
-                columns[number] = codes[definition.feature] > definition.cut
+                columns[number] = definition.column(column(definition.first), column(definition.second))
             else:
-                columns[number] = (codes[definition.feature] >> definition.place & 1).astype(np.bool_)
+                columns[number] = definition.column(codes)
         return columns[number]
 
     out = np.tile(level.constants, (len(codes[0]), 1))

@@ -16,9 +16,7 @@ from sklearn_htmc.circuit._grow.ports import Ports
 
 _SMALLEST = 1e-7  # price of a gate at which a search for the best one ends
 _TIMES, _MORE = 2.0, 100.0  # the gates of the best level, and gates: beyond that, none is expected to be better
-_AS_GOOD = (
-    0.6  # over the root of the number of rows: share of the least loss by which the smallest circuit may be worse
-)
+_AS_GOOD = 0.6  # over the root of the number of rows: share of the least loss that a smaller circuit may add
 _MOST_GATES = 20_000  # about, after which growth ends
 _PERFECT = 1e-12  # loss after which growth ends
 

@@ -21,12 +21,20 @@ class Above(NamedTuple):
     feature: int
     cut: int
 
+    def column(self, codes: Sequence[Integers]) -> Bits:
+        """Return the bit on rows with some integers at the ports."""
+        return np.asarray(codes[self.feature] > self.cut)
+
 
 class Digit(NamedTuple):
     """A bit of the code of a feature."""
 
     feature: int
     place: int
+
+    def column(self, codes: Sequence[Integers]) -> Bits:
+        """Return the bit on rows with some integers at the ports."""
+        return (codes[self.feature] >> self.place & 1).astype(np.bool_)
 
 
 class Both(NamedTuple):
@@ -35,6 +43,11 @@ class Both(NamedTuple):
     first: int
     second: int
     inverted: tuple[bool, bool]
+
+    def column(self, first: Bits, second: Bits) -> Bits:
+        """Return the conjunction of the values of the two bits."""
+        not_first, not_second = self.inverted
+        return np.asarray((first ^ not_first) & (second ^ not_second))
 
 
 Definition = Above | Digit | Both
@@ -65,23 +78,24 @@ class Pool:
     """
 
     def __init__(self, ports: Ports, codes: list[Integers]) -> None:
-        self.definitions: list[Definition] = []
+        of_inputs = list[Above | Digit]()
         self.is_low: list[bool] = []
-        columns, gates = list[Bits](), list[float]()
+        gates = list[float]()
         for feature, word in enumerate(codes):
             for cut in ports.cuts[feature]:
-                self.definitions.append(Above(feature, cut))
-                columns.append(word > cut)
+                of_inputs.append(Above(feature, cut))
                 gates.append(ports.comparison_gates(feature, cut))
             high_bits = ports.high_bits(feature, word)
             for place in high_bits:
-                self.definitions.append(Digit(feature, place))
-                columns.append((word >> place & 1).astype(np.bool_))
+                of_inputs.append(Digit(feature, place))
                 gates.append(0.0)
             n_low = max(len(high_bits) - 1, 0)
             self.is_low += [False] * (len(gates) - len(self.is_low) - n_low) + [True] * n_low
-        self.n_first = len(columns)
-        self._columns = np.array(columns, dtype=np.bool_).reshape(len(columns), len(codes[0]))
+        self.definitions: list[Definition] = [*of_inputs]
+        self.n_first = len(of_inputs)
+        self._columns = np.zeros((len(gates), len(codes[0])), dtype=np.bool_)
+        for number, definition in enumerate(of_inputs):
+            self._columns[number] = definition.column(codes)
         self.own, self.n_readers = gates, [0] * len(gates)
         self._known: dict[Both, int] = {}
 
@@ -110,8 +124,7 @@ class Pool:
 
     def value(self, both: Both) -> Bits:
         """Return the values of a conjunction."""
-        (i, j), (not_i, not_j) = both[:2], both.inverted
-        return np.asarray((self._columns[i] ^ not_i) & (self._columns[j] ^ not_j))
+        return both.column(self._columns[both.first], self._columns[both.second])
 
     def cost(self, bit: int | Both) -> float:
         """Return the gates that a bit takes where nothing but what is read exists."""

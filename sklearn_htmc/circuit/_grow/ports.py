@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sklearn_htmc.circuit._fixed_point import Floats, Format, Integers
+from sklearn_htmc.circuit._fixed_point import Floats, Format, Integers, roundest
 
 _BITS = 10  # of a word over its range ...
 _FINER = 21  # ... and more where neighbouring values would share a code
@@ -80,7 +79,7 @@ class Ports:
 
 
 def _format(column: Floats, limits: Floats, n_cuts: int) -> Format:
-    """Return the coarsest format with at least eight bits over the range in which values differ."""
+    """Return the coarsest format with at least ten bits over the range in which values differ."""
     low, high = float(limits[0]), float(limits[1])
     if low == high:
         return Format.covering(low, high, math.frexp(abs(low))[1])
@@ -106,14 +105,5 @@ def _cuts(codes: Integers, most: int) -> tuple[int, ...]:
         places = np.linspace(0, len(codes) - 1, 3 * most + 4).astype(np.intp)
         ladder = np.sort(codes)[places]
         first, last = ladder[1:-2:3], np.maximum(ladder[2::3][: len(ladder[1:-2:3])] - 1, ladder[1:-2:3])
-    found = np.unique(_roundest(first, last))
+    found = np.unique(roundest(first, last, last))
     return tuple(found[(found >= distinct[0]) & (found < distinct[-1])].tolist())
-
-
-def _roundest(first: Integers, last: Integers) -> NDArray[np.int64]:
-    """Return the integers in ``first .. last`` that end in most ones, the largest of them."""
-    best = last.copy()
-    for places in range(1, 32):
-        ones = ((last + 1) >> places << places) - 1
-        best = np.where(ones >= first, ones, best)
-    return best

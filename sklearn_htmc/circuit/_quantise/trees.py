@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_htmc.circuit._fixed_point import Floats, Format, Integers
+from sklearn_htmc.circuit._fixed_point import Floats, Format, Integers, roundest
 from sklearn_htmc.circuit._graph import Builder, Graph
 from sklearn_htmc.circuit._lower._forms import Tree, TreeEnsemble
 from sklearn_htmc.circuit._quantise.branches import Part, Parts, bits_of
@@ -325,7 +325,7 @@ class Ports:
         most = np.where(np.isinf(upper), form.high, form.encode(upper) - 1)
         codes = np.clip(nearest, np.minimum(least, most), np.maximum(least, most))
         first, last = codes - np.maximum(codes - least, 0) // 2, codes + np.maximum(most - codes, 0) // 2
-        return _roundest(first, last, codes)
+        return roundest(first, last, codes)
 
     def _error(self, feature: int, form: Format, codes: Integers) -> float:
         forest, sample, cuts = self.forest, self.sample, self.cuts[feature]
@@ -344,18 +344,6 @@ class Ports:
 
 def _gain(coarse: Choice, fine: Choice) -> float:
     return (coarse.error**2 - fine.error**2) / max(fine.gates - coarse.gates, 1)
-
-
-def _roundest(first: Integers, last: Integers, near: Integers) -> Integers:
-    """Return the integers in ``first .. last`` that end in most ones, the ones closest to some."""
-    best = near
-    for places in range(1, 32):
-        period, ones = 1 << places, (1 << places) - 1
-        lower = near - (near - ones) % period  # the last one up to near
-        upper = lower + period
-        closest = np.where((lower >= first) & ((near - lower <= upper - near) | (upper > last)), lower, upper)
-        best = np.where((closest >= first) & (closest <= last), closest, best)
-    return best
 
 
 # --- leaves ---------------------------------------------------------------------------------------
