@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingRegressor, VotingRegressor
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from sklearn_htmc._base import TableRegressor
-from sklearn_htmc._circuit_task import Task
+from sklearn_htmc._circuit_task import Labels, Task
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import Circuit, Format, lower, simulate
 from sklearn_htmc.circuit._grow.growth import Level, prices_down_to
@@ -24,8 +26,36 @@ from sklearn_htmc.circuit._rules import Rules, importances, rules_of
 
 _DEFAULT_ALPHA = 1e-3  # where there are too few rows to choose
 _SHARES = (1.0, 0.5, 0.0)  # of the values of the teacher in what is grown on, that are tried
+_OWN_ROWS = 0.3  # weight of the rows where perturbed rows stand beside them
+_TREES, _LEAF = 300, 10  # trees of the boosted half of the teacher "auto", and rows in their leaves
 _BEYOND = 1.2  # times a budget: circuits up to there may fit into it after resynthesis
 _FEW = 50.0  # gates by which the estimate during growth may be too large
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What to grow on, and how far.
+
+    Attributes
+    ----------
+    validation : Validation or None
+        Held-out errors of growth on parts of the rows.
+    ratio : float
+        Price of a gate on all rows where it is one on those parts: what a term gains by chance falls with the number of
+        rows, and with the weight of their own targets in what is grown on.
+    labels : callable or None
+        A smoother function; it labels perturbed rows.
+    share : float
+        Of its labels in what is grown on at the rows.
+    teacher : regressor or None
+        That it comes from.
+    """
+
+    validation: Validation | None = None
+    ratio: float = 1.0
+    labels: Labels | None = None
+    share: float = 0.0
+    teacher: Any = None
 
 
 class CircuitRegressor(TableRegressor):
@@ -37,7 +67,8 @@ class CircuitRegressor(TableRegressor):
         mean squared error / variance of y + alpha * gates
 
     greedily, at a price of a gate that falls to alpha; gates are those of two inputs of the finished circuit. The
-    circuit is then resynthesised. What `predict` returns is what the circuit computes, bit for bit.
+    circuit is then resynthesised. Rows that are perturbed, with labels of a smoother function, stand beside those given
+    (`augment`, `teacher`). What `predict` returns is what the circuit computes, bit for bit.
 
     Parameters
     ----------
@@ -49,8 +80,13 @@ class CircuitRegressor(TableRegressor):
         Budget: the circuit has at most so many gates. None sets no limit.
     teacher : None, "auto" or regressor, default=None
         A regressor that is fitted first and whose predictions, also between and beside the rows, are what is grown on,
-        mixed with y as held-out rows say. A smooth teacher helps most where rows are few. "auto" takes
-        ``ResNetNormRegressor(random_state=0)``.
+        mixed with y as held-out rows say. A smooth teacher helps most where rows are few. "auto" takes the mean of
+        ``ResNetNormRegressor(random_state=0)`` and boosted trees; the network alone where there are several outputs.
+    augment : bool, default=True
+        Without a teacher: whether to grow on perturbed rows as well, which the circuits grown on parts of the rows
+        label in the mean. That smooths the function and costs little where those parts choose alpha anyway; with a
+        given alpha, a fit takes several times as long. Above 10,000 rows there is only one such part, and nothing is
+        added.
     input_formats : mapping, default=None
         Fixed-point formats of some features, by number or name; the others are chosen such that values that differ have
         different codes.
@@ -112,6 +148,7 @@ class CircuitRegressor(TableRegressor):
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "max_gates": [Interval(Integral, 0, None, closed="left"), None],
         "teacher": [StrOptions({"auto"}), HasMethods(["fit", "predict"]), None],
+        "augment": ["boolean"],
         "input_formats": [Mapping, None],
         "verbose": ["verbose"],
     }
@@ -122,12 +159,14 @@ class CircuitRegressor(TableRegressor):
         *,
         max_gates: int | None = None,
         teacher: Any = None,
+        augment: bool = True,
         input_formats: Mapping[int | str, Format] | None = None,
         verbose: int = 0,
     ) -> None:
         self.alpha = alpha
         self.max_gates = max_gates
         self.teacher = teacher
+        self.augment = augment
         self.input_formats = input_formats
         self.verbose = verbose
 
@@ -181,14 +220,12 @@ class CircuitRegressor(TableRegressor):
         return found
 
     def _fit_task(self, task: Task, report: Report) -> None:
-        share, validation = self._best_share(task, report)
-        teacher = task.taught(self._teacher(), task.everywhere()) if share else None
+        plan = self._plan(task, report)
         if self.alpha != "auto":
             alpha = float(self.alpha)
         else:
-            # What a term gains by chance falls with the number of rows, and folds leave some out.
-            alpha = _DEFAULT_ALPHA if validation is None else validation.price * task.share_inside
-        growth = task.grown_on(task.everywhere(), teacher, share).grown(task.ports, task.importance)
+            alpha = _DEFAULT_ALPHA if plan.validation is None else plan.validation.price * plan.ratio
+        growth = task.grown_on(task.everywhere(), plan.labels, plan.share).grown(task.ports, task.importance)
         most = np.inf if self.max_gates is None else _BEYOND * self.max_gates
         found = list[Level]()
         for level in levels(growth, prices_down_to(alpha)):
@@ -196,33 +233,60 @@ class CircuitRegressor(TableRegressor):
             found.append(level)
             if level.gates > 2.0 * most + _FEW:  # levels count about, a circuit exactly
                 break
-        self.path_ = CircuitPath.of(found, growth, task.center, task.places, validation)
+        self.path_ = CircuitPath.of(found, growth, task.center, task.places, plan.validation, plan.ratio)
         self.circuit_ = self._chosen(task, alpha, most)
         self.n_gates_ = self.circuit_.n_gates
         self.alpha_ = alpha
-        self.teacher_ = teacher
+        self.teacher_ = plan.teacher
         self.feature_importances_ = importances(self.circuit_, task.X, task.weights)
         self._shares = task.shares(self.circuit_)
 
-    def _teacher(self) -> Any:
+    def _plan(self, task: Task, report: Report) -> _Plan:
+        """Grow on parts of the rows, to learn from the others how far to go, and what to grow on."""
+        taught = None if self.teacher is None else self._taught_plan(task, report)
+        if taught is not None:
+            return taught
+        held_out = task.held_out() if task.can_be_judged else []
+        augment = self.augment and len(held_out) > 1
+        if not augment and (self.alpha != "auto" or not held_out):
+            return _Plan()
+        ratio = task.share_inside * (_OWN_ROWS if augment else 1.0)
+        parts = [(task.measured(~out), task.measured(out)) for out in held_out]
+        validation = validated(task.ports, parts, task.importance, report=report)
+        return _Plan(validation, ratio, labels=task.labels_of_folds(validation) if augment else None)
+
+    def _taught_plan(self, task: Task, report: Report) -> _Plan | None:
+        """Find out how much of a teacher to take; return None where it is no use."""
+        if not task.can_be_judged:
+            teacher = task.taught(self._teacher(task), task.everywhere())
+            return _Plan(labels=task.labels_of(teacher), share=1.0, teacher=teacher)
+        ratio = task.share_inside
+        folds = [(out, task.labels_of(task.taught(self._teacher(task), ~out))) for out in task.held_out()]
+        last = None if self.alpha == "auto" else float(self.alpha) / ratio
+        plans = list[tuple[float, _Plan]]()
+        for share in _SHARES:
+            parts = [
+                (task.grown_on(~out, labels if share else None, share), task.measured(out)) for out, labels in folds
+            ]
+            validation = validated(task.ports, parts, task.importance, last=last, report=report)
+            loss = float(validation.losses[validation.best if self.alpha == "auto" else -1])
+            plans.append((loss, _Plan(validation, ratio, share=share)))
+        best = min(plans, key=lambda plan: plan[0])[1]
+        if not best.share:
+            return None
+        teacher = task.taught(self._teacher(task), task.everywhere())
+        return replace(best, labels=task.labels_of(teacher), teacher=teacher)
+
+    def _teacher(self, task: Task) -> Any:
         if self.teacher != "auto":
             return clone(self.teacher)
         from sklearn_htmc._resnet_norm import ResNetNormRegressor
 
-        return ResNetNormRegressor(random_state=0)
-
-    def _best_share(self, task: Task, report: Report) -> tuple[float, Validation | None]:
-        """Return how much of a teacher to take, and the held-out errors that go with it."""
-        shares = (0.0,) if self.teacher is None else _SHARES
-        last = None if self.alpha == "auto" else float(self.alpha)
-        if not task.can_be_judged or (self.alpha != "auto" and len(shares) == 1):
-            return shares[0], None
-        folds = [(out, None if len(shares) == 1 else task.taught(self._teacher(), ~out)) for out in task.held_out()]
-        found = []
-        for share in shares:
-            rows = [(task.grown_on(~out, teacher, share), task.measured(out)) for out, teacher in folds]
-            found.append((share, validated(task.ports, rows, task.importance, last=last, report=report)))
-        return min(found, key=lambda of_share: float(of_share[1].losses[-1 if last else of_share[1].best]))
+        network = ResNetNormRegressor(random_state=0)
+        if task.table.y.shape[1] > 1:
+            return network
+        trees = HistGradientBoostingRegressor(max_iter=_TREES, min_samples_leaf=_LEAF, random_state=0)
+        return VotingRegressor([("network", network), ("trees", trees)])
 
     def _chosen(self, task: Task, alpha: float, most: float) -> Circuit:
         """Return the best circuit within the budget, of the last level and of those that resynthesis brings into it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from sklearn_htmc.circuit._elsewhere import perturbed
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Graph
-from sklearn_htmc.circuit._grow.path import Rows
+from sklearn_htmc.circuit._grow.path import Rows, Validation
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._resynthesis.refine import Refinement
@@ -26,14 +26,16 @@ from sklearn_htmc.circuit._rules import terms_of, values_of_terms
 from sklearn_htmc.circuit._simulate import simulate
 
 Bits = NDArray[np.bool_]
+Labels = Callable[[Floats], Floats]
 
 _N_FOLDS = 3
 _MORE_FOLDS = 5  # where there are few rows ...
 _FEW_ROWS = 600  # ... up to this
 _HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
 _SEED = 0  # of folds and perturbed rows: fits are repeatable
-_PERTURBED = 0.3  # weight of as many perturbed rows as there are rows, for a teacher to label
-_WORK = 600_000  # evaluations of nodes by resynthesis, a second or two
+_PERTURBED = 2  # times as many perturbed rows as there are rows, for a teacher to label; together they count as much
+_MOST_PERTURBED = 20_000
+_WORK = 50_000  # evaluations of nodes by resynthesis, half a second or so
 _ROOM = 1.05  # times the error, within which resynthesis looks for gates
 _MOST_REPEATED = 100  # times a row is repeated for a teacher that takes no weights
 
@@ -130,17 +132,38 @@ class Task:
         """Return some rows and their targets; weights keep their sum."""
         return Rows(self.ports.codes(self.X[rows]), self.table.y[rows], self.weights[rows])
 
-    def grown_on(self, rows: Bits, teacher: Any, share: float) -> Rows:
-        """Return some rows with targets that are mixed with what a teacher says, and perturbed rows with its values."""
+    def grown_on(self, rows: Bits, labels: Labels | None, share: float) -> Rows:
+        """Return some rows with targets that are mixed with labels, and perturbed rows with labels alone.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows,)
+            Which rows.
+        labels : callable or None
+            What a smoother function says about raw features. None for targets alone.
+        share : float
+            Of the labels in what is grown on where there are targets.
+        """
         X, y, weights = self.X[rows], self.table.y[rows], self.weights[rows] / self.weights[rows].sum()
-        if teacher is None or not share:
+        if labels is None:
             return Rows(self.ports.codes(X), y, weights)
-        more, of_more = perturbed(X, weights, len(X), _SEED)
-        # Far from the rows a teacher may say anything.
-        beside = np.clip(self._said(teacher, more), y.min(axis=0), y.max(axis=0))
-        y = np.concatenate([(1.0 - share) * y + share * self._said(teacher, X), beside])
-        weights = np.append(weights, _PERTURBED * share * of_more)
-        return Rows(self.ports.codes(np.concatenate([X, more])), y, weights / weights.sum())
+        n_more = min(_PERTURBED * len(X), _MOST_PERTURBED)
+        more, of_more = perturbed(X, weights, n_more, _SEED)
+        # Far from the rows a function may say anything.
+        beside = np.clip(labels(more), y.min(axis=0), y.max(axis=0))
+        if share:
+            y = (1.0 - share) * y + share * labels(X)
+        weights = np.append(weights, n_more / (_PERTURBED * len(X)) * of_more)
+        codes = self.ports.codes(np.concatenate([X, more]))
+        return Rows(codes, np.concatenate([y, beside]), weights / weights.sum())
+
+    def labels_of(self, teacher: Any) -> Labels:
+        """Return what a fitted teacher says about raw features, in the units of growth."""
+        return lambda X: self._said(teacher, X)
+
+    def labels_of_folds(self, validation: Validation) -> Labels:
+        """Return what circuits that were grown on parts of the rows say about raw features in the mean."""
+        return lambda X: validation.mean(self.ports.codes(X))
 
     def _said(self, teacher: Any, X: Floats) -> Floats:
         said = np.asarray(teacher.predict(X), dtype=np.float64).reshape(len(X), -1)

@@ -20,7 +20,7 @@ from sklearn_htmc.circuit._grow.terms import ADDER, Terms
 _LEAST_ROWS = 10.0  # on either side of a bit
 _PAIRED = 256  # bits whose conjunctions are scored ...
 _INPUTS = 160  # ... of which at least so many are of inputs
-_FEE = np.float32(1.0)  # gates that a low bit, which goes up and down with its feature, counts more in a conjunction
+FEE = np.float32(1.0)  # gates that a low bit, which goes up and down with its feature, counts more in a conjunction
 _ROWS = 4_000  # on which conjunctions are scored
 _POLARITIES = ((False, False), (False, True), (True, True))
 
@@ -76,8 +76,7 @@ class Candidates:
         """Return the bits and the conjunctions with the largest merit that is above a price, best first."""
         if not len(self.pool):
             return []
-        terms, rows = self.terms, self._parts[self._turn % self.n_views]
-        self._turn += 1
+        terms, rows = self.terms, self.next_part()
         share = terms.weights[rows] / terms.weights[rows].sum()
         residual = terms.residual[:, rows]
         weighted = ((residual - (residual @ share)[:, None]) * share).astype(np.float32)  # (n_outputs, n_rows)
@@ -88,6 +87,11 @@ class Candidates:
         found += self._pairs.best(rows, weighted, merits, costs, price, most)
         return sorted(found, key=lambda candidate: -candidate.merit)
 
+    def next_part(self) -> slice:
+        """Return the rows to look at; the others come in turn."""
+        self._turn += 1
+        return self._parts[(self._turn - 1) % self.n_views]
+
     def _known_means(self) -> Singles:
         new = self.pool.columns[len(self._means) :] @ self.terms.weights.astype(np.float32)
         self._means = np.append(self._means, new)
@@ -95,8 +99,12 @@ class Candidates:
 
     def inverse_variance(self, means: Singles) -> Singles:
         """Return one over variance and ridge of bits with some means; 0 where too few rows are on one side."""
+        return np.float32(1.0) / self.variance(means)
+
+    def variance(self, means: Singles) -> Singles:
+        """Return variance and ridge of bits with some means; infinite where too few rows are on one side."""
         believed = (means > self.least) & (means < 1.0 - self.least)
-        return np.asarray(believed / (means * (1.0 - means) + np.float32(self.terms.rho)), dtype=np.float32)
+        return np.where(believed, means * (np.float32(1.0) - means) + np.float32(self.terms.rho), np.float32(np.inf))
 
 
 class _Pairs:
@@ -138,7 +146,7 @@ class _Pairs:
         self._choose(merits)
         n, importance = len(self.paired), self.of.terms.importance
         bits = self.bits[:n, rows]
-        own = costs[self.paired] + _FEE * np.array(self.pool.is_low, dtype=np.float32)[self.paired]
+        own = costs[self.paired] + FEE * np.array(self.pool.is_low, dtype=np.float32)[self.paired]
         falls = np.empty((len(importance), len(_POLARITIES), n, n), dtype=np.float32)
         for of_output, weighted in zip(falls, residual, strict=True):
             both = np.matmul(bits * weighted, bits.T, out=of_output[0])
@@ -152,7 +160,8 @@ class _Pairs:
         found = []
         for place in _largest(merit.ravel(), price, most):
             which, i, j = np.unravel_index(place, merit.shape)
-            pair = _ordered(int(self.paired[i]), int(self.paired[j]), *_POLARITIES[which])
+            not_first, not_second = _POLARITIES[which]
+            pair = Both.ordered(int(self.paired[i]), not_first, int(self.paired[j]), not_second)
             found.append(Candidate(pair, float(merit[which, i, j])))
         return found
 
@@ -192,13 +201,6 @@ class _Pairs:
             values = of(means)
             inverse[polarity, fresh] = values * (places > fresh[:, None])
             inverse[polarity][:, fresh] = values.T * (places[:, None] < fresh)
-
-
-def _ordered(first: int, second: int, not_first: bool, not_second: bool) -> Both:
-    """Return a conjunction with the bit of the smaller number first."""
-    if first < second:
-        return Both(first, second, (not_first, not_second))
-    return Both(second, first, (not_second, not_first))
 
 
 def _largest(merits: Singles, price: float, most: int) -> list[int]:

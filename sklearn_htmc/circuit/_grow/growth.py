@@ -19,6 +19,7 @@ from sklearn_htmc.circuit._graph import Builder, Graph
 from sklearn_htmc.circuit._grow.candidates import Candidate, Candidates, views
 from sklearn_htmc.circuit._grow.pool import Both, Definition, Pool, Writer
 from sklearn_htmc.circuit._grow.ports import Ports
+from sklearn_htmc.circuit._grow.swaps import Swaps
 from sklearn_htmc.circuit._grow.terms import Terms
 
 FACTOR = 0.7  # between the prices of levels
@@ -31,11 +32,11 @@ _ALONE = 40  # significant bits of an output without terms
 _LAST = -8  # binary place of constants, which take no gates where there are no weights
 
 
-def prices_down_to(last: float) -> list[float]:
+def prices_down_to(last: float, factor: float = FACTOR) -> list[float]:
     """Return the prices of the levels; the last one is the number given."""
     found = [LARGEST]
     while found[-1] > last:
-        found.append(found[-1] * FACTOR)
+        found.append(found[-1] * factor)
     return [*found[:-1], last]
 
 
@@ -94,6 +95,7 @@ class Growth:
         self.pool = Pool(ports, [word[order] for word in codes])
         self.terms = Terms(self.pool, values[order], weights[order], importance)
         self._candidates = Candidates(self.pool, self.terms)
+        self._swaps = Swaps(self.pool, self.terms, self._candidates)
 
     def level(self, price: float) -> Level:
         """Go on at a price, until nothing that could be added is worth it."""
@@ -103,6 +105,8 @@ class Growth:
             self.terms.settle(price)
             if in_vain == min(self._candidates.n_views, _IN_VAIN):
                 break
+        if self._swaps.once(price):
+            self.terms.settle(price)
         terms = self.terms
         bits = np.array(terms.bits, dtype=np.intp)
         constants = terms.mean - terms.means @ terms.sizes if len(bits) else terms.mean

@@ -15,7 +15,8 @@ from sklearn_htmc.circuit._grow.pool import Both, Definition
 from sklearn_htmc.circuit._grow.ports import Ports
 
 _SMALLEST = 1e-7  # price of a gate at which a search for the best one ends
-_TIMES, _MORE = 2.0, 100.0  # the gates of the best level, and gates: beyond that, none is expected to be better
+_COARSER = 0.5  # between the prices at which held-out rows are looked at
+_TIMES, _MORE = 1.5, 100.0  # the gates of the best level, and gates: beyond that, none is expected to be better
 _AS_GOOD = 0.6  # over the root of the number of rows: share of the least loss that a smaller circuit may add
 _MOST_GATES = 20_000  # about, after which growth ends
 _PERFECT = 1e-12  # loss after which growth ends
@@ -62,11 +63,14 @@ class Validation:
         Mean held-out squared error at every level.
     n_rows : int
         Number of rows that were held out.
+    grown : tuple of (Level, sequence of Definition)
+        The last sums of every fold, and the pools that they refer to.
     """
 
     prices: Floats
     losses: Floats
     n_rows: int
+    grown: tuple[tuple[Level, Sequence[Definition]], ...]
 
     @property
     def best(self) -> int:
@@ -78,6 +82,16 @@ class Validation:
     def price(self) -> float:
         """Price of a gate at that level."""
         return float(self.prices[self.best])
+
+    def at(self, prices: Floats) -> Floats:
+        """Return held-out errors at some prices, between those that were measured; NaN below the lowest of them."""
+        known = np.log(self.prices[::-1])
+        return np.interp(np.log(prices), known, self.losses[::-1], left=np.nan)
+
+    def mean(self, codes: list[Integers]) -> Floats:
+        """Return the mean of the last sums of all folds on any rows, of shape (n_rows, n_outputs)."""
+        found = [values_of(level, definitions, codes) for level, definitions in self.grown]
+        return np.asarray(np.mean(found, axis=0))
 
 
 def validated(
@@ -107,10 +121,10 @@ def validated(
     prices, losses = list[float](), list[float]()
     share = sum(float(outside.weights.sum()) for _, outside in folds)
     least, enough = np.inf, np.inf
-    for price in prices_down_to(_SMALLEST if last is None else last):
+    for price in prices_down_to(_SMALLEST if last is None else last, _COARSER):
         loss, gates, going = 0.0, 0.0, False
-        for growth, (_, outside) in zip(growths, folds, strict=True):
-            level = growth.level(price)
+        found = [growth.level(price) for growth in growths]
+        for level, growth, (_, outside) in zip(found, growths, folds, strict=True):
             predicted = values_of(level, growth.pool.definitions, outside.codes)
             loss += outside.loss(predicted, importance) / share
             gates += level.gates / len(folds)
@@ -123,7 +137,9 @@ def validated(
             least, enough = loss, _TIMES * gates + _MORE
         if not going or (last is None and gates > enough):
             break
-    return Validation(np.array(prices), np.array(losses), sum(len(outside.weights) for _, outside in folds))
+    grown = tuple((level, growth.pool.definitions) for level, growth in zip(found, growths, strict=True))
+    n_rows = sum(len(outside.weights) for _, outside in folds)
+    return Validation(np.array(prices), np.array(losses), n_rows, grown)
 
 
 def levels(growth: Growth, prices: Sequence[float]) -> Iterator[Level]:
@@ -146,9 +162,11 @@ class CircuitPath:
     n_gates : ndarray of shape (n_circuits,)
         Two-input gates.
     loss : ndarray of shape (n_circuits,)
-        Weighted mean square error on the rows of growth, in units of the variance.
+        Weighted mean square error on what was grown on, in units of the variance: the rows, and perturbed rows with
+        labels where there are any.
     validation_loss : ndarray of shape (n_circuits,)
-        Mean of the same on rows that were held out, in the cross-validation that chose alpha; NaN where there was none.
+        Mean of the same on rows that were held out from growth on parts of the rows, at the price that this one
+        corresponds to; NaN where there was none.
     circuits : tuple of Circuit
         The circuits, without resynthesis; written anew at every access.
     """
@@ -168,6 +186,7 @@ class CircuitPath:
         center: Floats,
         places: Sequence[int],
         validation: Validation | None,
+        ratio: float = 1.0,
     ) -> CircuitPath:
         """Collect levels; those that changed nothing are left out.
 
@@ -182,12 +201,12 @@ class CircuitPath:
         places : sequence of int
             Binary exponents of the units of the sums.
         validation : Validation or None
-            Held-out errors at the first of the prices.
+            Held-out errors.
+        ratio : float
+            Price of a gate in this growth where it was one in that of the folds.
         """
-        held_out = np.full(len(levels), np.nan)
-        if validation is not None:
-            known = validation.losses[: len(levels)]
-            held_out[: len(known)] = known
+        prices = np.array([level.price for level in levels])
+        held_out = np.full(len(levels), np.nan) if validation is None else validation.at(prices / ratio)
         new = [place for place, level in enumerate(levels) if place == 0 or not _same(level, levels[place - 1])]
         definitions, renumbered = _compacted([levels[place] for place in new], growth.pool.definitions)
         return cls(held_out[new], renumbered, definitions, growth.ports, center, tuple(places))

@@ -44,6 +44,13 @@ class Both(NamedTuple):
     second: int
     inverted: tuple[bool, bool]
 
+    @classmethod
+    def ordered(cls, bit: int, not_bit: bool, other: int, not_other: bool) -> Both:
+        """Return a conjunction with the bit of the smaller number first."""
+        if bit < other:
+            return cls(bit, other, (not_bit, not_other))
+        return cls(other, bit, (not_other, not_bit))
+
     def column(self, first: Bits, second: Bits) -> Bits:
         """Return the conjunction of the values of the two bits."""
         not_first, not_second = self.inverted
@@ -122,6 +129,10 @@ class Pool:
             self.n_readers.append(0)
         return number
 
+    def number(self, bit: int | Both) -> int | None:
+        """Return the number of a bit; None for a conjunction that has not been made."""
+        return self._known.get(bit) if isinstance(bit, Both) else bit
+
     def value(self, both: Both) -> Bits:
         """Return the values of a conjunction."""
         return both.column(self._columns[both.first], self._columns[both.second])
@@ -148,6 +159,11 @@ class Pool:
             else:
                 found.append(own)
         return found
+
+    def costs_of_inputs(self) -> list[float]:
+        """Return the costs of the bits of inputs."""
+        readers = self.n_readers[: self.n_first]
+        return [0.0 if n else own for own, n in zip(self.own, readers, strict=False)]
 
     def saved(self, bit: int) -> float:
         """Return the gates that go with the only reader of a bit; none where there are more."""

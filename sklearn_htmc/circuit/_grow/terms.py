@@ -114,6 +114,24 @@ class Terms:
         self.sizes = np.vstack([self.sizes, sizes])
         self.pool.read(bit, 1)
 
+    def column(self, place: int) -> Floats:
+        """Return the centred bit of a term."""
+        return np.asarray(self._centred[place], dtype=np.float64)
+
+    def worth(self, residual: Floats, centred: Floats, sizes: Floats) -> float:
+        """Return by how much squared error and ridge fall where a bit enters a sum that leaves a residual."""
+        weighted = centred * self.weights
+        slopes, curvature = residual @ weighted, float(weighted @ centred) + self.rho
+        return float(self.importance @ (sizes * (2.0 * slopes - sizes * curvature)))
+
+    def replace(self, place: int, bit: int, centred: Floats) -> None:
+        """Let a term read another bit."""
+        gram = self._completed()
+        self.residual += self.sizes[place][:, None] * (self.column(place) - centred)
+        self._centred[place] = centred
+        gram[place] = gram[:, place] = self._centred[: len(self)] @ (centred * self.weights).astype(np.float32)
+        self.bits[place] = bit
+
     def settle(self, price: float) -> None:
         """Change one weight after the other, the one that gains most first, until none gains; drop terms without any.
 
