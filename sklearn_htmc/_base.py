@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -104,6 +105,13 @@ def _worthwhile_device(device: str, n_rows: int) -> str:
     return "cuda" if n_rows > _HOLD_OUT_ROWS and torch.cuda.is_available() else "cpu"
 
 
+def plain(value: Any) -> Any:
+    """Return a parameter as an object of Python itself: searches over arrays give scalars of numpy, of few bits."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
 class TableRegressor(RegressorMixin, BaseEstimator):
     """Base of all regressors: what becomes of a table of data before a fit, and of predictions after it."""
 
@@ -119,6 +127,10 @@ class TableRegressor(RegressorMixin, BaseEstimator):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+
+    def _plain_params(self) -> SimpleNamespace:
+        """Return the parameters as attributes, without scalars of numpy."""
+        return SimpleNamespace(**{name: plain(value) for name, value in self.get_params(deep=False).items()})
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Floats, Floats, Floats, bool]:
         """Return float64 X, 2-d y and weights, and whether y was 1-d."""
@@ -324,9 +336,9 @@ class NetworkRegressor(TableRegressor):
         settings = self._settings(len(table.X))
         weights, held_out = table.weights[None], None
         if self.early_stopping and table.n_groups > 1:
-            out = table.hold_out(self.validation_fraction, random_state)
+            out = table.hold_out(float(self.validation_fraction), random_state)
             weights, held_out = (table.weights * ~out)[None], (table.weights * out)[None]
-            settings = replace(settings, patience=self.n_iter_no_change)
+            settings = replace(settings, patience=int(self.n_iter_no_change))
         seed = int(random_state.randint(2**31 - 1))
         return Problems((alpha,), (seed,), weights, held_out), settings
 

@@ -234,7 +234,9 @@ class CircuitRegressor(TableRegressor):
             if level.gates > 2.0 * most + _FEW:  # levels count about, a circuit exactly
                 break
         self.path_ = CircuitPath.of(found, growth, task.center, task.places, plan.validation, plan.ratio)
-        self.circuit_ = self._chosen(task, alpha, most)
+        names = getattr(self, "feature_names_in_", None)
+        circuit = self._chosen(task, alpha, most)
+        self.circuit_ = replace(circuit, feature_names=None if names is None else tuple(map(str, names)))
         self.n_gates_ = self.circuit_.n_gates
         self.alpha_ = alpha
         self.teacher_ = plan.teacher

@@ -15,7 +15,10 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import Circuit, lower, simulate
-from sklearn_htmc.circuit._compile import Way, compile_circuit, error_to_targets, search_circuit
+from sklearn_htmc.circuit._compile import Way, compile_circuit, search_circuit
+from sklearn_htmc.circuit._frames import require_names
+from sklearn_htmc.circuit._lower._forms import Wired
+from sklearn_htmc.circuit._rows import error_to_targets
 
 INFEASIBLE = -1e12  # below minus the gates of every circuit
 
@@ -139,6 +142,7 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
             If the estimator is not fitted.
         """
         self._validate_params()
+        require_names(getattr(estimator, "feature_names_in_", None), X)
         if isinstance(estimator, CircuitSizeScorer):
             X = estimator._validated(X)  # refuses an unfitted estimator
             return self._score_of_circuit(estimator.circuit_, X, y, sample_weight)
@@ -295,6 +299,6 @@ def _routing() -> bool:
 
 @lower.register
 def _(model: CircuitSizeScorer) -> Any:
-    """Lower the function that the circuit approximates."""
+    """Lower the circuit: it is the function."""
     check_is_fitted(model)
-    return lower(model.estimator_)
+    return Wired(model.circuit_)

@@ -239,25 +239,27 @@ class DeepSplineRegressor(NetworkRegressor):
         from sklearn_htmc._training.spline import SplineNetwork
         from sklearn_htmc._training.spline_finish import SplineFamily
 
-        widths = (n_features, *(int(rank) for rank in self.ranks), n_outputs)
-        neurons = (int(self.n_neurons),) * (len(widths) - 1)
+        own = self._plain_params()
+        widths = (n_features, *own.ranks, n_outputs)
+        neurons = (own.n_neurons,) * (len(widths) - 1)
         if fitted is not None and len(fitted.blocks) == len(neurons):  # neurons have come in beyond the initial ones
             neurons = tuple(max(n, block.n_neurons) for n, block in zip(neurons, fitted.blocks, strict=True))
-        network = SplineNetwork(widths, neurons, self.penalty, bool(self.skip))
-        budget = None if self.max_neurons is None else int(self.max_neurons)
+        network = SplineNetwork(widths, neurons, own.penalty, own.skip)
         # Training that comes down from more coordinates than the ranks needs time for it.
-        wide = _WIDE if self.max_iter >= _WIDE_PASSES else 1
-        return SplineFamily(network, budget, rounds=max(1, min(_ROUNDS, self.max_iter // _PASSES)), wide=wide)
+        wide = _WIDE if own.max_iter >= _WIDE_PASSES else 1
+        rounds = max(1, min(_ROUNDS, own.max_iter // _PASSES))
+        return SplineFamily(network, own.max_neurons, rounds=rounds, wide=wide)
 
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.first_order import Settings
 
         # A spline with knots at rows is solved exactly from anywhere.
-        is_lasso = not self.ranks and self.n_features_in_ == 1
+        own = self._plain_params()
+        is_lasso = not own.ranks and self.n_features_in_ == 1
         # The weights of these norms do not depend on data, which is what "path" says to the core.
         return Settings(
-            max_iter=1 if is_lasso else self.max_iter,
-            batch_size=automatic_batch(self.batch_size, n_rows),
+            max_iter=1 if is_lasso else own.max_iter,
+            batch_size=automatic_batch(own.batch_size, n_rows),
             weighting="path",
         )
 

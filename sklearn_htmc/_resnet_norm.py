@@ -198,16 +198,18 @@ class ResNetNormRegressor(NetworkRegressor):
         from sklearn_htmc._training.finish import ResidualFamily
         from sklearn_htmc._training.residual import ResidualNetwork
 
-        return ResidualFamily(ResidualNetwork(n_features, n_outputs, self.width, (self.n_neurons,) * self.n_blocks))
+        own = self._plain_params()
+        return ResidualFamily(ResidualNetwork(n_features, n_outputs, own.width, (own.n_neurons,) * own.n_blocks))
 
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.first_order import Settings
 
+        own = self._plain_params()
         return Settings(
-            max_iter=self.max_iter,
-            batch_size=automatic_batch(self.batch_size, n_rows),
-            weighting=self.weighting,
-            max_edges=self.max_edges,
+            max_iter=own.max_iter,
+            batch_size=automatic_batch(own.batch_size, n_rows),
+            weighting=own.weighting,
+            max_edges=own.max_edges,
         )
 
     def _set_own_attributes(self, path: RegularizationPath, table: Table) -> None:

@@ -470,7 +470,8 @@ def test_a_fitted_one_can_be_pickled_and_lowered():
     fitted = CircuitSizeScorer(short(), epsilon=0.4).fit(X, Y)
     copy = pickle.loads(pickle.dumps(fitted))
     assert_array_equal(copy.predict(X), fitted.predict(X))
-    assert lower(fitted) is fitted.estimator_.network_
+    assert lower(fitted).graph is fitted.circuit_
+    assert_array_equal(lower(fitted)(X).ravel(), fitted.predict(X))
 
 
 # --- metadata routing -----------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class Circuit(Graph):
     error_elsewhere : float
         The same difference, always from the model, on rows near those at hand that no search has seen: every row has
         some entries of other rows. NaN where it was not measured.
+    feature_names : tuple of str or None
+        Names of the input ports, where the model was fitted to a frame: `simulate` refuses frames with other columns.
     n_gates : int
         Two-input gates; see `count_gates`.
     depth : int
@@ -48,6 +50,7 @@ class Circuit(Graph):
     epsilon: float
     error: float
     error_elsewhere: float = math.nan
+    feature_names: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, graph: Graph, *, epsilon: float, error: float, error_elsewhere: float = math.nan) -> Circuit:
@@ -97,6 +100,7 @@ class Circuit(Graph):
                 {"node": number, "exponent": form.exponent}
                 for number, form in zip(self.outputs, self.output_formats, strict=True)
             ],
+            "feature_names": None if self.feature_names is None else list(self.feature_names),
             "nodes": [[node.op.value, list(node.args), list(node.data), node.low, node.high] for node in self.nodes],
         }
         Path(path).write_text(json.dumps(content), encoding="utf-8")
@@ -135,7 +139,7 @@ class Circuit(Graph):
             for number, exponent in zip(numbers, exponents, strict=True)
         )
         inputs = tuple(Format(*map(index, form)) for form in content["inputs"])
-        elsewhere = content.get("error_elsewhere")
+        elsewhere, names = content.get("error_elsewhere"), content.get("feature_names")
         return cls(
             nodes,
             numbers,
@@ -144,6 +148,7 @@ class Circuit(Graph):
             epsilon=float(content["epsilon"]),
             error=float(content["error"]),
             error_elsewhere=math.nan if elsewhere is None else float(elsewhere),
+            feature_names=None if names is None else tuple(names),
         )
 
     def __getstate__(self) -> dict[str, Any]:

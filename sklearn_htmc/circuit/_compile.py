@@ -12,25 +12,20 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
 from threadpoolctl import threadpool_limits
 
-from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
-from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
+from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Format
+from sklearn_htmc.circuit._frames import names_of_fit
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Graph, verify
 from sklearn_htmc.circuit._growing import LITTLE, grown
-from sklearn_htmc.circuit._lower import lower
-from sklearn_htmc.circuit._lower._dispatch import Form
-from sklearn_htmc.circuit._quantise.sample import Sample
+from sklearn_htmc.circuit._lower._forms import Form, shifted_outputs
 from sklearn_htmc.circuit._resynthesis.refine import Refinement, sample_elsewhere
 from sklearn_htmc.circuit._resynthesis.search import PRICES, Found
 from sklearn_htmc.circuit._rounding import Rounding, Tries, rounded, unrounded
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._rows import Task, without_targets
 
-_CONSTANT = 1e-12  # relative spread below which outputs count as constant
 _LONG = 24  # bits of an input that say that the feature is far from zero or has outliers
 _NAMED = 5  # features in a text
 _METHODS = ("auto", "round", "grow")
@@ -104,8 +99,9 @@ def compile_circuit(
     TypeError
         If the model is of a type that is not supported; the text lists what is.
     ValueError
-        If epsilon is not a positive, finite number, method or effort is none of the above, X does not fit the model or
-        holds NaN, or no circuit reaches epsilon; the text says the best error and what can be done.
+        If epsilon is not a positive, finite number, method or effort is none of the above, X does not fit the model,
+        is a frame with other columns, or holds NaN, if `predict` of the model is not the function of its parameters
+        (that of a subclass, say), or no circuit reaches epsilon; the text says the best error and what can be done.
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
 
@@ -220,10 +216,10 @@ def search_circuit(
     way = Way() if way is None else way
     epsilon = _positive(epsilon, "epsilon")
     if to_targets and y is None:
-        raise _without_targets()
-    form = lower(model)
-    sample, targets = _sampled(form, X, y, sample_weight)
-    reference = targets if to_targets and targets is not None else sample.values
+        raise without_targets()
+    task = Task.of(model, X, y, sample_weight)
+    form, sample = task.form, task.sample
+    reference = task.targets if to_targets and task.targets is not None else sample.values
     # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
     with threadpool_limits(1, user_api="blas"):
         rounding = (rounded if way.rounds else unrounded)(form, sample, epsilon, reference)
@@ -232,10 +228,12 @@ def search_circuit(
             _shrink(form, rounding, way)
         if tries.best is None:
             return Search(None, tries.error, tries.formats)
-        verify(tries.best)
         n_rows = min(_ELSEWHERE, 2 * len(sample.X))
         elsewhere = sample_elsewhere(sample, form, n_rows, _UNSEEN).error_of(tries.best)
-        return Search(replace(tries.best, error_elsewhere=elsewhere), tries.best.error, tries.formats)
+        circuit = shifted_outputs(tries.best, task.places)
+        circuit = replace(circuit, error_elsewhere=elsewhere, feature_names=names_of_fit(model, X))
+        verify(circuit)
+        return Search(circuit, tries.best.error, tries.formats)
 
 
 def _shrink(form: Form, rounding: Rounding, way: Way) -> None:
@@ -341,77 +339,3 @@ def _positive(value: Any, name: str) -> float:
     if not is_number or not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be a positive, finite number, got {value!r}.")
     return float(value)
-
-
-# --- rows -----------------------------------------------------------------------------------------
-
-
-def _sampled(form: Form, X: Any, y: Any, sample_weight: Any) -> tuple[Sample, Floats | None]:
-    """Return the rows to compare on, and their targets if there are any."""
-    X, targets, weights = _rows(X, y, sample_weight, form.n_features, form.n_outputs)
-    values = form(X)
-    if not np.isfinite(values).all():
-        raise ValueError("the model predicts numbers that are not finite on X; no circuit can follow them.")
-    scale = _spread(values if targets is None else targets, weights)
-    return Sample(X, weights, values, scale, _reach(form, X)), targets
-
-
-def error_to_targets(circuit: Circuit, X: Any, y: Any, sample_weight: Any = None) -> float:
-    """Return the root mean square difference between a circuit and targets in units of their standard deviation."""
-    X, targets, weights = _rows(X, y, sample_weight, len(circuit.input_formats), len(circuit.outputs))
-    if targets is None:
-        raise _without_targets()
-    predicted = simulate(circuit, X)
-    return Sample(X, weights, predicted, _spread(targets, weights), X[:2]).error(predicted, targets)
-
-
-def _without_targets() -> ValueError:
-    return ValueError("y must be given where circuits are compared with the targets, got None.")
-
-
-def _rows(X: Any, y: Any, sample_weight: Any, n_features: int, n_outputs: int) -> tuple[Floats, Floats | None, Floats]:
-    """Return validated features, targets and weights in canonical form."""
-    X = check_array(X, accept_sparse="csr", dtype=np.float64, input_name="X")
-    X = X.toarray() if issparse(X) else X
-    if X.shape[1] != n_features:
-        raise ValueError(f"X has {X.shape[1]} features, and the model was fitted with {n_features}.")
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():
-        raise ValueError("sample_weight must not be zero for all rows; give at least one row a positive weight.")
-    table = X if y is None else np.hstack([X, _targets(y, X, n_outputs)])
-    table, weights = _canonical(table, weights)
-    targets = None if y is None else table[:, n_features:]
-    return np.ascontiguousarray(table[:, :n_features]), targets, weights / weights.sum()
-
-
-def _targets(y: Any, X: Floats, n_outputs: int) -> Floats:
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-    check_consistent_length(X, y)
-    targets: Floats = y.reshape(len(y), -1)
-    if targets.shape[1] != n_outputs:
-        raise ValueError(f"y has {targets.shape[1]} outputs, and the model has {n_outputs}.")
-    return targets
-
-
-def _canonical(table: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return the different rows, sorted, with the sums of their weights: a weight of two is the same as two rows."""
-    used = weights > 0
-    table, weights = table[used] + 0.0, weights[used]  # no -0.0
-    order = np.lexsort([weights, *table.T[::-1]])
-    table, weights = table[order], weights[order]
-    first = np.flatnonzero(np.append(True, (table[1:] != table[:-1]).any(axis=1)))
-    return table[first], np.add.reduceat(weights, first)
-
-
-def _spread(of: Floats, weights: Floats) -> Floats:
-    """Return the standard deviations, 1 for constants."""
-    spread = np.sqrt(weights @ np.square(of - weights @ of))
-    return np.where(spread > _CONSTANT * np.abs(of).max(axis=0), spread, 1.0)
-
-
-def _reach(form: Form, X: Floats) -> Floats:
-    """Return the range in which inputs are represented: the one seen in fit where the model knows it."""
-    reach = np.array([X.min(axis=0), X.max(axis=0)])
-    if isinstance(form, SparseNetwork):
-        reach = np.where(np.isfinite(form.input_range), form.input_range, reach)
-    return reach

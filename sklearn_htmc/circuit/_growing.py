@@ -12,7 +12,7 @@ from sklearn_htmc.circuit._graph import Graph
 from sklearn_htmc.circuit._grow.growth import FACTOR, LARGEST, graph_of
 from sklearn_htmc.circuit._grow.path import Rows
 from sklearn_htmc.circuit._grow.ports import Ports
-from sklearn_htmc.circuit._lower._dispatch import Form
+from sklearn_htmc.circuit._lower._forms import Form
 from sklearn_htmc.circuit._rounding import Tries
 
 _ROWS = 2_000  # at hand, that are grown on

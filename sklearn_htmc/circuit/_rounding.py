@@ -12,7 +12,7 @@ from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._graph import Builder, Graph, Op, fits
-from sklearn_htmc.circuit._lower._dispatch import Form
+from sklearn_htmc.circuit._lower._forms import Form
 from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._simulate import simulate

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from sklearn_htmc.circuit._fixed_point import Floats, Integers
+from sklearn_htmc.circuit._frames import as_numbers, require_names
 from sklearn_htmc.circuit._graph import Graph, Op, require_graph
 
 _ROWS = 4096  # of one pass; their words stay in the cache of one core
@@ -85,7 +86,7 @@ def simulate(circuit: Graph, X: Any) -> Floats:
     TypeError
         If circuit is none.
     ValueError
-        If X has another number of features or holds NaN.
+        If X has another number of features, holds NaN, or is a frame with other columns than that of the fit.
 
     Examples
     --------
@@ -99,7 +100,8 @@ def simulate(circuit: Graph, X: Any) -> Floats:
     True
     """
     require_graph(circuit)
-    X = X.toarray() if issparse(X) else np.asarray(X)
+    require_names(getattr(circuit, "feature_names", None), X)
+    X = X.toarray() if issparse(X) else as_numbers(X)
     n_ports = len(circuit.input_formats)
     if X.ndim != 2 or X.shape[1] != n_ports:
         raise ValueError(f"X must have shape (n_samples, {n_ports}), got {X.shape}; give the features seen in fit.")

@@ -10,9 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._graph import Graph
-from sklearn_htmc.circuit._lower._forms import TreeEnsemble, Wired
-
-Form = SparseNetwork | TreeEnsemble | Wired
+from sklearn_htmc.circuit._lower._forms import Form, TreeEnsemble, Wired
 
 SUPPORTED = (
     "the regressors of sklearn_htmc, linear models with coef_, MLPRegressor (relu or identity), decision trees, random "

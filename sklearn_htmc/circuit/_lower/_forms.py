@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
+from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._fixed_point import Floats
 from sklearn_htmc.circuit._graph import Graph
 from sklearn_htmc.circuit._simulate import simulate
+
+AnyGraph = TypeVar("AnyGraph", bound=Graph)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,3 +110,45 @@ class Wired:
     def __call__(self, X: Any) -> Floats:
         """Simulate the circuit on ``X`` of shape (n_samples, n_features); return (n_samples, n_outputs)."""
         return simulate(self.graph, X)
+
+
+Form = SparseNetwork | TreeEnsemble | Wired
+
+
+def shifted(form: Form, places: Sequence[int]) -> Form:
+    """Return the function whose outputs are those of another one times powers of two.
+
+    Parameters
+    ----------
+    form : SparseNetwork, TreeEnsemble or Wired
+        The function.
+    places : sequence of int
+        Binary exponents, one per output.
+    """
+    exponents = np.asarray(places)
+    if isinstance(form, Wired):
+        return Wired(shifted_outputs(form.graph, places))
+    if isinstance(form, TreeEnsemble):
+        trees = tuple(replace(tree, value=np.ldexp(tree.value, exponents)) for tree in form.trees)
+        return replace(form, trees=trees, offset=np.ldexp(form.offset, exponents))
+    *rest, last = form.blocks
+    last = replace(
+        last,
+        outer=_shifted_rows(last.outer, exponents),
+        skip=_shifted_rows(last.matrix, exponents),
+        offset=np.ldexp(last.offset, exponents),
+    )
+    return replace(form, blocks=(*rest, last))
+
+
+def shifted_outputs(graph: AnyGraph, places: Sequence[int]) -> AnyGraph:
+    """Return a circuit whose outputs count as those of another one times powers of two; its gates are the same."""
+    formats = zip(graph.output_formats, places, strict=True)
+    return replace(
+        graph, output_formats=tuple(replace(form, exponent=form.exponent + place) for form, place in formats)
+    )
+
+
+def _shifted_rows(matrix: csr_array, exponents: NDArray[np.intp]) -> csr_array:
+    data = np.ldexp(matrix.data, np.repeat(exponents, np.diff(matrix.indptr)))
+    return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)

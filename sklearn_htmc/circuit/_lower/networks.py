@@ -22,7 +22,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._network import Block, SparseNetwork
 from sklearn_htmc.circuit._fixed_point import Floats
-from sklearn_htmc.circuit._lower._dispatch import Form, lower
+from sklearn_htmc.circuit._lower._dispatch import lower
+from sklearn_htmc.circuit._lower._forms import Form
 
 
 def network_of(*blocks: Block) -> SparseNetwork:

@@ -216,9 +216,9 @@ def _xgboost_regressor(model: Any) -> TreeEnsemble:
     if not np.isnan(model.missing):
         raise TypeError(f"no circuit can be made of numbers that count as missing, got missing={model.missing}.")
     booster = model.get_booster()
-    if model.early_stopping_rounds is None:
-        return _xgboost(booster)
-    return _xgboost(booster[: model.best_iteration + 1])
+    # Early stopping, be it a parameter or a callback, of this process or of a saved model: predict goes by this.
+    best = booster.attr("best_iteration")
+    return _xgboost(booster if best is None else booster[: int(best) + 1])
 
 
 def _xgboost(booster: Any) -> TreeEnsemble:

@@ -53,5 +53,7 @@ class Sample:
 
     def error(self, predicted: Floats, reference: Floats | None = None) -> float:
         """Return the weighted root mean square difference from the model, or a reference, in units of the scale."""
-        difference = (predicted - (self.values if reference is None else reference)) / self.scale
+        unit = np.ldexp(0.5, np.frexp(self.scale)[1])  # a difference of large numbers stays one
+        reference = self.values if reference is None else reference
+        difference = (predicted / unit - reference / unit) / (self.scale / unit)
         return float(np.sqrt(self.weights @ np.mean(np.square(difference), axis=1)))
