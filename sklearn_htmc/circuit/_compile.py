@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight, check_array, check_consistent_length
-from threadpoolctl import threadpool_limits
 
 from sklearn_htmc._network import SparseNetwork
+from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
 from sklearn_htmc.circuit._gates import count_gates
@@ -225,7 +225,7 @@ def search_circuit(
     sample, targets = _sampled(form, X, y, sample_weight)
     reference = targets if to_targets and targets is not None else sample.values
     # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         rounding = (rounded if way.rounds else unrounded)(form, sample, epsilon, reference)
         tries = rounding.tries
         if rounding.base <= epsilon and tries.best_gates and epsilon >= _FINEST:
