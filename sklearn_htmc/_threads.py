@@ -2,15 +2,16 @@
 
 Where two calls limit a library and each restores what it found, the later one finds the limit of the earlier one and
 leaves it behind. Here the first to enter records and the last to leave restores. The number of BLAS belongs to the
-process, that of OpenMP to each thread, and that of torch to both: every thread has its own, and new ones inherit the
-last that was set.
+process, those of OpenMP and torch to each thread.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -61,49 +62,48 @@ def _set(library: Any, n_threads: int) -> None:
         clear(force=True)
 
 
+class _Torch:
+    """The threads of torch in the calling thread; torch is imported by those who use it.
+
+    A thread that is new to torch takes over the number that was set last in any thread. What new threads take over is
+    therefore put back at once, from a new thread.
+    """
+
+    filepath = "torch"
+    lock = threading.RLock()
+
+    def get_num_threads(self) -> int:
+        """Return the number of the calling thread."""
+        import torch
+
+        with self.lock:
+            return torch.get_num_threads()
+
+    def set_num_threads(self, n_threads: int) -> None:
+        """Set the number of the calling thread alone."""
+        import torch
+
+        with self.lock:
+            inherited = _in_new_thread(torch.get_num_threads)
+            try:
+                torch.set_num_threads(n_threads)
+            finally:
+                _in_new_thread(partial(torch.set_num_threads, inherited))
+
+
+def _in_new_thread(function: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
 class _Own(threading.local):
-    """The limit of OpenMP in the calling thread."""
+    """The limit of torch and OpenMP in the calling thread."""
 
     def __init__(self) -> None:
         self.limit = _Limit()
 
 
-class _Torch:
-    """What torch had before the first of the entries of the process; torch is imported by those who use it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.entries: set[object] = set()
-        self.before = 1
-
-    def add(self, entry: object) -> int:
-        """Return how many threads torch had; to be called before OpenMP is limited, which it reads."""
-        import torch
-
-        with self.lock:
-            if not self.entries:
-                self.before = torch.get_num_threads()
-            self.entries.add(entry)
-            return self.before
-
-    @staticmethod
-    def limit() -> None:
-        """Limit torch in the calling thread."""
-        import torch
-
-        torch.set_num_threads(1)
-
-    def remove(self, entry: object, inner: bool) -> None:
-        """Restore torch in the calling thread, unless an outer entry of the thread wants the limit, too."""
-        import torch
-
-        with self.lock:
-            if entry in self.entries and not inner:
-                torch.set_num_threads(self.before)
-            self.entries.discard(entry)
-
-
-_blas, _own, _torch = _Limit(), _Own(), _Torch()
+_blas, _own = _Limit(), _Own()
 
 
 def _libraries(user_api: str) -> list[Any]:
@@ -131,10 +131,8 @@ def one_thread_each() -> Iterator[int]:
     entry, own = object(), _own.limit
     try:
         with one_blas_thread():
-            n_threads = _torch.add(entry)
-            own.add(entry, _libraries("openmp"))
-            _torch.limit()
-            yield n_threads
+            # torch comes first and is restored last: it is one of those who use OpenMP.
+            own.add(entry, [_Torch(), *_libraries("openmp")])
+            yield own.before[_Torch.filepath][1]
     finally:
         own.remove(entry)
-        _torch.remove(entry, inner=bool(own.entries))

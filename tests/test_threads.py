@@ -102,7 +102,7 @@ def test_threads_that_overlap_restore_their_own_counts():
         assert torch.get_num_threads() == 2
         assert blas() == {1}
         may_leave.set()
-        assert future.result() == (2, 1, 2)  # a thread that is new to torch inherits the limit, but not for long
+        assert future.result() == (2, 2, 2)  # a thread that is new to torch does not inherit the limit
     assert counts() == before
 
 
