@@ -13,11 +13,11 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingRegressor, VotingRegressor
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
 from sklearn_htmc._base import TableRegressor
 from sklearn_htmc._circuit_task import Labels, Task
 from sklearn_htmc._network import Floats
+from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit import Circuit, Format, lower, simulate
 from sklearn_htmc.circuit._grow.growth import Level, prices_down_to
 from sklearn_htmc.circuit._grow.path import CircuitPath, Report, Validation, levels, validated
@@ -198,7 +198,7 @@ class CircuitRegressor(TableRegressor):
             X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=True)
             task = Task.of(X, y, weights, self._given_formats())
             # Matrices are small, and threads could change the last bit of a sum.
-            with threadpool_limits(1, user_api="blas"), _progress(self.verbose) as report:
+            with one_blas_thread(), _progress(self.verbose) as report:
                 self._fit_task(task, report)
             self._y_is_1d = is_1d
         return self

@@ -9,7 +9,7 @@ import pytest
 from estimators import QUICK, quick_fit
 
 from sklearn_htmc import ResNetNormRegressor
-from sklearn_htmc._training.threads import one_thread_each
+from sklearn_htmc._threads import one_thread_each
 
 
 @pytest.fixture

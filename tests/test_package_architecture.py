@@ -31,7 +31,8 @@ class Layer:
 LAYERS = {
     "_network": Layer(outside={"numpy", "scipy"}),
     "_table": Layer({"_network"}, outside={"numpy"}),
-    "_training": Layer({"_network", "_training"}, outside={"numpy", "scipy", "sklearn", "torch", "threadpoolctl"}),
+    "_threads": Layer(outside={"threadpoolctl"}, deferred_outside={"torch"}),
+    "_training": Layer({"_network", "_threads", "_training"}, outside={"numpy", "scipy", "sklearn", "torch"}),
     "_base": Layer({"_network", "_table"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
     "_resnet_norm": Layer({"_base", "_network", "_table"}, {"_training"}, {"numpy", "sklearn"}),
     "_spline_form": Layer({"_network"}, outside={"numpy", "scipy"}),
@@ -39,17 +40,17 @@ LAYERS = {
         {"_base", "_network", "_table"}, {"_spline_form", "_training"}, {"numpy", "sklearn"}, {"scipy"}
     ),
     "circuit": Layer(
-        {"_network", "circuit"},
-        outside={"numpy", "scipy", "sklearn", "threadpoolctl"},
+        {"_network", "_threads", "circuit"},
+        outside={"numpy", "scipy", "sklearn"},
         deferred_outside={"lightgbm", "tqdm", "xgboost"},
     ),
     "_circuit_size": Layer({"_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
     "model_selection": Layer({"_network"}, outside={"numpy"}),
     "_circuit_task": Layer({"_network", "_table", "circuit"}, outside={"numpy", "sklearn"}),
     "_circuit_regressor": Layer(
-        {"_base", "_circuit_task", "_network", "circuit"},
+        {"_base", "_circuit_task", "_network", "_threads", "circuit"},
         {"_resnet_norm"},
-        {"numpy", "scipy", "sklearn", "threadpoolctl"},
+        {"numpy", "scipy", "sklearn"},
         {"tqdm"},
     ),
     "__init__": Layer({"_circuit_regressor", "_circuit_size", "_deep_spline", "_resnet_norm"}),

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from sklearn_htmc._network import Floats, RegularizationPath
+from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.architecture import Architecture, Arrays, Parameters
 from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings, train
 from sklearn_htmc._training.task import End, Family, Finished, Task
-from sklearn_htmc._training.threads import Stop, in_threads, one_thread_each
+from sklearn_htmc._training.threads import Stop, in_threads
 
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 

@@ -1,4 +1,4 @@
-"""Threads: many small problems at once, each on one thread, and a process left as it was found.
+"""Threads: many small problems at once, each on one thread.
 
 joblib leaves threads running behind a caller who has been interrupted. Here the pool of the standard library waits
 for them, and they look at `Stop` after every piece of work.
@@ -7,13 +7,11 @@ for them, and they look at `Stop` after every piece of work.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-import torch
-from threadpoolctl import threadpool_limits
+from sklearn_htmc._threads import one_thread_each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,49 +31,6 @@ class Stop:
         """End the worker that calls it, by an exception, if it was asked to."""
         if self._event.is_set():
             raise InterruptedError("the caller of this fit has been interrupted")
-
-
-class _Limits:
-    """One thread per library as long as any fit of the process runs; fits in several threads may overlap."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.n_fits = 0
-        self.n_threads = 1
-        self.libraries = ExitStack()
-
-    def enter(self) -> int:
-        with self.lock:
-            if self.n_fits == 0:
-                self.n_threads = torch.get_num_threads()
-                self.libraries.enter_context(threadpool_limits(1))
-            self.n_fits += 1
-            torch.set_num_threads(1)  # of every thread that enters
-            return self.n_threads
-
-    def leave(self) -> None:
-        with self.lock:
-            self.n_fits -= 1
-            if self.n_fits == 0:
-                self.libraries.close()
-                torch.set_num_threads(self.n_threads)
-
-
-_limits = _Limits()
-
-
-@contextmanager
-def one_thread_each() -> Iterator[int]:
-    """Limit every library to one thread and yield how many the caller had: small products lose on two threads.
-
-    The caller's settings are restored when the last fit of the process ends. The split of the work never depends on
-    the number of threads, so results do not either.
-    """
-    n_threads = _limits.enter()
-    try:
-        yield n_threads
-    finally:
-        _limits.leave()
 
 
 def in_threads(function: Callable[[Item, Stop], Result], items: Sequence[Item], n_threads: int) -> list[Result]:
@@ -98,8 +53,13 @@ def in_threads(function: Callable[[Item, Stop], Result], items: Sequence[Item], 
     stop = Stop()
     if n_threads == 1 or len(items) == 1:
         return [function(item, stop) for item in items]
+
+    def limited(item: Item) -> Result:
+        with one_thread_each():
+            return function(item, stop)
+
     with ThreadPoolExecutor(n_threads) as pool:
-        running = [pool.submit(function, item, stop) for item in items]
+        running = [pool.submit(limited, item) for item in items]
         try:
             return [future.result() for future in running]
         except BaseException:

@@ -12,8 +12,8 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Format
 from sklearn_htmc.circuit._frames import names_of_fit
@@ -221,7 +221,7 @@ def search_circuit(
     form, sample = task.form, task.sample
     reference = task.targets if to_targets and task.targets is not None else sample.values
     # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         rounding = (rounded if way.rounds else unrounded)(form, sample, epsilon, reference)
         tries = rounding.tries
         if rounding.base <= epsilon and tries.best_gates and epsilon >= _FINEST:
