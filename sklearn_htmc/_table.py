@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn_htmc._network import Floats
 
 _SMALLEST_SCALE = 1e-305  # its inverse, times a weight, is still a number
+_ROUNDING = 64 * np.finfo(float).eps  # of the size of a column: a standard deviation up to this is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +42,8 @@ class Scaling:
         first = shrunk[0]  # differences from a row: exact zeros for a constant column
         center = first + weights @ (shrunk - first)
         scale = np.sqrt(weights @ (shrunk - center) ** 2)
-        noise = 8 * np.finfo(float).eps * np.abs(shrunk).max(axis=0)
-        constant = (scale <= noise) | (scale * unit < _SMALLEST_SCALE)
-        size = np.abs(first * unit)
-        size[size < _SMALLEST_SCALE] = 1.0
-        return cls(np.where(constant, first, center) * unit, np.where(constant, size, scale * unit))
+        constant = _is_rounding(scale, np.abs(shrunk).max(axis=0), unit)
+        return cls(np.where(constant, first, center) * unit, np.where(constant, _size(first * unit), scale * unit))
 
     def forward(self, columns: Floats) -> Floats:
         """Standardise."""
@@ -113,6 +111,10 @@ class Table:
         used = sample_weight > 0
         rows = np.hstack([X[used], y[used]]) + 0.0  # no negative zeros: equal rows get equal bytes
         rows, weights = _merged(rows, sample_weight[used])
+        noisy = _is_constant(rows, weights) & (np.ptp(rows, axis=0) > 0)
+        if noisy.any():
+            rows[:, noisy] = rows[:, noisy].min(axis=0)
+            rows, weights = _merged(rows, weights)
         X, y = rows[:, : X.shape[1]], rows[:, X.shape[1] :]
         if scalings is None:
             targets = Scaling.of(y, weights)
@@ -164,6 +166,26 @@ class Table:
         of_group = np.empty_like(of_rank)
         of_group[np.argsort(means, kind="stable")] = of_rank
         return of_group[self.groups]
+
+
+def _is_rounding(spread: Floats, size: Floats, unit: Floats) -> NDArray[np.bool_]:
+    """Return which standard deviations say nothing, in some units: rounding of numbers of a size, or too small."""
+    return (spread <= _ROUNDING * size) | (spread * unit < _SMALLEST_SCALE)
+
+
+def _is_constant(columns: Floats, weights: Floats) -> NDArray[np.bool_]:
+    """Return which columns are constant but for rounding."""
+    unit = power_of_two(np.abs(columns).max(axis=0))
+    shrunk = columns / unit
+    centered = shrunk - shrunk[0]
+    spread = np.sqrt(weights @ (centered - weights @ centered) ** 2)
+    return _is_rounding(spread, np.abs(shrunk).max(axis=0), unit)
+
+
+def _size(value: Floats) -> Floats:
+    """Return the sizes of numbers, 1 for zeros: the scale of a column that shows none."""
+    size = np.abs(value)
+    return np.where(size < _SMALLEST_SCALE, 1.0, size)
 
 
 def power_of_two(values: Floats) -> Floats:
