@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_htmc._network import Block, Floats, RegularizationPath, SparseNetwork
-from sklearn_htmc._table import Scaling, Table
+from sklearn_htmc._table import Moments, Scaling, Seen, Table
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Problems, Report, Settings
@@ -31,6 +31,7 @@ _N_STRENGTHS = 6
 _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
+_KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
 _DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
 
 
@@ -88,6 +89,25 @@ def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
     if not weights.any():
         raise ValueError("sample_weight must not be zero for all rows; give at least one row a positive weight.")
     return weights
+
+
+def _taken_over(table: Table, before: Seen) -> Table:
+    """Return a table with the units in which a network of earlier units is taken over.
+
+    What was learnt is kept as a function of raw features where its units were well known. Where they came from a
+    handful of rows, or from a column that was constant, it follows them.
+    """
+
+    def merged(earlier: Scaling, now: Scaling, moments: Moments) -> Scaling:
+        follows = (moments.spread == 0) | (before.n_rows < _KNOWN_ROWS)
+        return Scaling(np.where(follows, earlier.center, now.center), np.where(follows, earlier.scale, now.scale))
+
+    features, targets = before.scalings()
+    return replace(
+        table,
+        features=merged(features, table.features, before.features),
+        targets=merged(targets, table.targets, before.targets),
+    )
 
 
 def _diagonal(values: Floats) -> csr_array:
@@ -359,24 +379,25 @@ class NetworkRegressor(TableRegressor):
         with self._all_or_nothing():
             self._validate_params()
             device = self._checked_device()
-            if getattr(self, "_scalings", None) is None:
+            before = getattr(self, "_seen", None)
+            if before is None:
                 table, is_1d = self._table(X, y, sample_weight)
             else:
                 X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=False)
                 if y.shape[1] != self.network_.n_outputs:
                     raise ValueError(f"y must have {self.network_.n_outputs} outputs as before, got {y.shape[1]}.")
-                table = Table.build(X, y, weights, scalings=self._scalings, input_range=self.network_.input_range)
-            self._advance(table, device)
+                table = Table.build(X, y, weights, input_range=self.network_.input_range, before=before)
+            self._advance(table, device, before)
             self._y_is_1d = is_1d
         return self
 
-    def _advance(self, table: Table, device: str) -> None:
+    def _advance(self, table: Table, device: str, before: Seen | None) -> None:
         device = _worthwhile_device(device, len(table.X))
         from sklearn_htmc._training.first_order import Memory, Problems
         from sklearn_htmc._training.fit import fit_more
 
         family = self._family(table.X.shape[1], table.y.shape[1], getattr(self, "network_", None))
-        initial = self._initial_network(table)
+        initial = self._initial_network(table if before is None else _taken_over(table, before))
         if initial is None and hasattr(self, "network_"):
             raise ValueError(
                 f"partial_fit must have room for the fitted {self.network_}, got {family.architecture}; keep the "
@@ -395,6 +416,8 @@ class NetworkRegressor(TableRegressor):
             settings=replace(self._settings(len(table.X)), max_iter=1, rate=_ONLINE_RATE),
             initial=initial,
             memory=memory,
+            share=table.seen.share,
+            idle=table.seen.features.spread == 0,
             device=device,
         )
         if not np.isfinite(path.objective[0]):
@@ -422,7 +445,7 @@ class NetworkRegressor(TableRegressor):
         total = path.feature_norms[0].sum()
         self.feature_importances_ = path.feature_norms[0] / (total if total > 0 else 1.0)
         self.device_ = device
-        self._scalings = (table.features, table.targets)
+        self._seen = table.seen
         self._set_own_attributes(path, table)
 
     # Using the fit.
