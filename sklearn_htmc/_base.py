@@ -31,6 +31,7 @@ _N_STRENGTHS = 6
 _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
+_SINGLE = (1e-30, 1e30)  # sizes of numbers that single precision holds with all its digits
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
 _DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
 
@@ -52,18 +53,45 @@ def automatic_strengths(n_rows: int) -> Floats:
 
 
 def in_units(
-    network: SparseNetwork, features: Scaling, targets: Scaling, *, input_range: Floats, clip: bool
+    network: SparseNetwork,
+    features: Scaling,
+    targets: Scaling,
+    *,
+    input_range: Floats,
+    clip: bool,
+    single: bool = False,
 ) -> SparseNetwork:
-    """Return a network of standardised units in raw ones: the scalings become part of the first and the last block."""
+    """Return a network of standardised units in raw ones: the scalings become part of the first and the last block.
+
+    With ``single``, weights are those of single precision: that takes half the room.
+    """
     first, *rest = network.blocks
-    *rest, last = [_after_scaling(first, features), *rest]
-    return SparseNetwork((*rest, _before_scaling(last, targets)), input_range, clip=clip)
+    *rest, last = [_after_scaling(first, features, single), *rest]
+    blocks = (*rest, _before_scaling(last, targets))
+    if single:
+        blocks = tuple(
+            replace(
+                b, inner=_rounded(b.inner), outer=_rounded(b.outer), skip=None if b.skip is None else _rounded(b.skip)
+            )
+            for b in blocks
+        )
+    return SparseNetwork(blocks, input_range, clip=clip)
 
 
-def _after_scaling(block: Block, scaling: Scaling) -> Block:
-    """Return the block of what a scaling returns."""
+def _rounded(matrix: csr_array) -> csr_array:
+    """Return a matrix rounded to single precision, where its entries have sizes that allow it."""
+    size = np.abs(matrix.data)
+    if not size.size or size.max() > _SINGLE[1] or size.min() < _SINGLE[0]:
+        return matrix
+    return csr_array((matrix.data.astype(np.float32).astype(np.float64), matrix.indices, matrix.indptr), matrix.shape)
+
+
+def _after_scaling(block: Block, scaling: Scaling, single: bool) -> Block:
+    """Return the block of what a scaling returns; its offset goes with weights that are rounded perhaps."""
     scale = _diagonal(1.0 / scaling.scale)
     skip, inner = csr_array(block.matrix @ scale), csr_array(block.inner @ scale)
+    if single:
+        skip, inner = _rounded(skip), _rounded(inner)
     return Block(inner, block.bias - inner @ scaling.center, block.outer, skip, block.offset - skip @ scaling.center)
 
 
@@ -428,14 +456,14 @@ class NetworkRegressor(TableRegressor):
         # Numbers, not the object: unpickling must not import torch.
         self._memory = None if memory is None else (sizes, vars(memory))
         self.alpha_ = alpha
-        self._set_fitted(table, path, device)
+        self._set_fitted(table, path, device, single=True)  # what is trained in single precision
 
-    def _in_raw_units(self, network: SparseNetwork, table: Table) -> SparseNetwork:
-        clip = self.extrapolation == "clip"
-        return in_units(network, table.features, table.targets, input_range=table.input_range, clip=clip)
+    def _in_raw_units(self, network: SparseNetwork, table: Table, *, single: bool = False) -> SparseNetwork:
+        clip, span = self.extrapolation == "clip", table.input_range
+        return in_units(network, table.features, table.targets, input_range=span, clip=clip, single=single)
 
-    def _set_fitted(self, table: Table, path: RegularizationPath, device: str) -> None:
-        self.network_ = self._in_raw_units(path.networks[0], table)
+    def _set_fitted(self, table: Table, path: RegularizationPath, device: str, *, single: bool = False) -> None:
+        self.network_ = self._in_raw_units(path.networks[0], table, single=single)
         self.n_edges_ = int(path.n_edges[0])
         self.n_neurons_ = self.network_.n_neurons
         self.objective_ = float(path.objective[0])

@@ -190,16 +190,15 @@ class Table:
         """
         used = sample_weight > 0
         rows = np.hstack([X[used], y[used]]) + 0.0  # no negative zeros: equal rows get equal bytes
-        rows, weights = _merged(rows, sample_weight[used])
-        noisy = (Moments.of(rows, weights).spread == 0) & (
-            np.ptp(rows / power_of_two(np.abs(rows).max(axis=0)), axis=0) > 0
-        )
-        if noisy.any():
-            rows[:, noisy] = rows[:, noisy].min(axis=0)
-            rows, weights = _merged(rows, weights)
+        raw, sample_weight = rows, sample_weight[used]
+        rows, weights = _merged(raw, sample_weight)
+        constant = Moments.of(rows, weights).spread == 0
+        if (rows[:, constant] != rows[0, constant]).any():
+            raw[:, constant] = raw[:, constant].min(axis=0)  # but for rounding
+            rows, weights = _merged(raw, sample_weight)
         X, y = rows[:, : X.shape[1]], rows[:, X.shape[1] :]
         with np.errstate(over="ignore"):
-            weight = float(np.clip(sample_weight[used].sum(), np.finfo(float).tiny, np.finfo(float).max))
+            weight = float(np.clip(sample_weight.sum(), np.finfo(float).tiny, np.finfo(float).max))
         seen = Seen(Moments.of(X, weights), Moments.of(y, weights), weight, len(rows)).after(before)
         if scalings is None:
             scalings = seen.scalings()
