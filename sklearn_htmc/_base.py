@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_htmc._network import Block, Floats, RegularizationPath, SparseNetwork
-from sklearn_htmc._table import Scaling, Table
+from sklearn_htmc._table import Moments, Scaling, Seen, Table
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Problems, Report, Settings
@@ -32,6 +32,8 @@ _N_STRENGTHS = 6
 _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
+_SINGLE = (1e-30, 1e30)  # sizes of numbers that single precision holds with all its digits
+_KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
 _DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
 
 
@@ -52,18 +54,45 @@ def automatic_strengths(n_rows: int) -> Floats:
 
 
 def in_units(
-    network: SparseNetwork, features: Scaling, targets: Scaling, *, input_range: Floats, clip: bool
+    network: SparseNetwork,
+    features: Scaling,
+    targets: Scaling,
+    *,
+    input_range: Floats,
+    clip: bool,
+    single: bool = False,
 ) -> SparseNetwork:
-    """Return a network of standardised units in raw ones: the scalings become part of the first and the last block."""
+    """Return a network of standardised units in raw ones: the scalings become part of the first and the last block.
+
+    With ``single``, weights are those of single precision: that takes half the room.
+    """
     first, *rest = network.blocks
-    *rest, last = [_after_scaling(first, features), *rest]
-    return SparseNetwork((*rest, _before_scaling(last, targets)), input_range, clip=clip)
+    *rest, last = [_after_scaling(first, features, single), *rest]
+    blocks = (*rest, _before_scaling(last, targets))
+    if single:
+        blocks = tuple(
+            replace(
+                b, inner=_rounded(b.inner), outer=_rounded(b.outer), skip=None if b.skip is None else _rounded(b.skip)
+            )
+            for b in blocks
+        )
+    return SparseNetwork(blocks, input_range, clip=clip)
 
 
-def _after_scaling(block: Block, scaling: Scaling) -> Block:
-    """Return the block of what a scaling returns."""
+def _rounded(matrix: csr_array) -> csr_array:
+    """Return a matrix rounded to single precision, where its entries have sizes that allow it."""
+    size = np.abs(matrix.data)
+    if not size.size or size.max() > _SINGLE[1] or size.min() < _SINGLE[0]:
+        return matrix
+    return csr_array((matrix.data.astype(np.float32).astype(np.float64), matrix.indices, matrix.indptr), matrix.shape)
+
+
+def _after_scaling(block: Block, scaling: Scaling, single: bool) -> Block:
+    """Return the block of what a scaling returns; its offset goes with weights that are rounded perhaps."""
     scale = _diagonal(1.0 / scaling.scale)
     skip, inner = csr_array(block.matrix @ scale), csr_array(block.inner @ scale)
+    if single:
+        skip, inner = _rounded(skip), _rounded(inner)
     return Block(inner, block.bias - inner @ scaling.center, block.outer, skip, block.offset - skip @ scaling.center)
 
 
@@ -89,6 +118,25 @@ def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
     if not weights.any():
         raise ValueError("sample_weight must not be zero for all rows; give at least one row a positive weight.")
     return weights
+
+
+def _taken_over(table: Table, before: Seen) -> Table:
+    """Return a table with the units in which a network of earlier units is taken over.
+
+    What was learnt is kept as a function of raw features where its units were well known. Where they came from a
+    handful of rows, or from a column that was constant, it follows them.
+    """
+
+    def merged(earlier: Scaling, now: Scaling, moments: Moments) -> Scaling:
+        follows = (moments.spread == 0) | (before.n_rows < _KNOWN_ROWS)
+        return Scaling(np.where(follows, earlier.center, now.center), np.where(follows, earlier.scale, now.scale))
+
+    features, targets = before.scalings()
+    return replace(
+        table,
+        features=merged(features, table.features, before.features),
+        targets=merged(targets, table.targets, before.targets),
+    )
 
 
 def _diagonal(values: Floats) -> csr_array:
@@ -371,24 +419,25 @@ class NetworkRegressor(TableRegressor):
         with self._all_or_nothing():
             self._validate_params()
             device = self._checked_device()
-            if getattr(self, "_scalings", None) is None:
+            before = getattr(self, "_seen", None)
+            if before is None:
                 table, is_1d = self._table(X, y, sample_weight)
             else:
                 X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=False)
                 if y.shape[1] != self.network_.n_outputs:
                     raise ValueError(f"y must have {self.network_.n_outputs} outputs as before, got {y.shape[1]}.")
-                table = Table.build(X, y, weights, scalings=self._scalings, input_range=self.network_.input_range)
-            self._advance(table, device)
+                table = Table.build(X, y, weights, input_range=self.network_.input_range, before=before)
+            self._advance(table, device, before)
             self._y_is_1d = is_1d
         return self
 
-    def _advance(self, table: Table, device: str) -> None:
+    def _advance(self, table: Table, device: str, before: Seen | None) -> None:
         device = _worthwhile_device(device, len(table.X))
         from sklearn_htmc._training.first_order import Memory, Problems
         from sklearn_htmc._training.fit import fit_more
 
         family = self._family(table.X.shape[1], table.y.shape[1], getattr(self, "network_", None))
-        initial = self._initial_network(table)
+        initial = self._initial_network(table if before is None else _taken_over(table, before))
         if initial is None and hasattr(self, "network_"):
             raise ValueError(
                 f"partial_fit must have room for the fitted {self.network_}, got {family.architecture}; keep the "
@@ -407,6 +456,8 @@ class NetworkRegressor(TableRegressor):
             settings=replace(self._settings(len(table.X)), max_iter=1, rate=_ONLINE_RATE),
             initial=initial,
             memory=memory,
+            share=table.seen.share,
+            idle=table.seen.features.spread == 0,
             device=device,
         )
         if not np.isfinite(path.objective[0]):
@@ -417,14 +468,14 @@ class NetworkRegressor(TableRegressor):
         # Numbers, not the object: unpickling must not import torch.
         self._memory = None if memory is None else (sizes, vars(memory))
         self.alpha_ = alpha
-        self._set_fitted(table, path, device)
+        self._set_fitted(table, path, device, single=True)  # what is trained in single precision
 
-    def _in_raw_units(self, network: SparseNetwork, table: Table) -> SparseNetwork:
-        clip = self.extrapolation == "clip"
-        return in_units(network, table.features, table.targets, input_range=table.input_range, clip=clip)
+    def _in_raw_units(self, network: SparseNetwork, table: Table, *, single: bool = False) -> SparseNetwork:
+        clip, span = self.extrapolation == "clip", table.input_range
+        return in_units(network, table.features, table.targets, input_range=span, clip=clip, single=single)
 
-    def _set_fitted(self, table: Table, path: RegularizationPath, device: str) -> None:
-        self.network_ = self._in_raw_units(path.networks[0], table)
+    def _set_fitted(self, table: Table, path: RegularizationPath, device: str, *, single: bool = False) -> None:
+        self.network_ = self._in_raw_units(path.networks[0], table, single=single)
         self.n_edges_ = int(path.n_edges[0])
         self.n_neurons_ = self.network_.n_neurons
         self.objective_ = float(path.objective[0])
@@ -434,7 +485,7 @@ class NetworkRegressor(TableRegressor):
         total = path.feature_norms[0].sum()
         self.feature_importances_ = path.feature_norms[0] / (total if total > 0 else 1.0)
         self.device_ = device
-        self._scalings = (table.features, table.targets)
+        self._seen = table.seen
         self._set_own_attributes(path, table)
 
     # Using the fit.

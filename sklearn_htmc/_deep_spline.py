@@ -265,17 +265,24 @@ class DeepSplineRegressor(NetworkRegressor):
 
     def _set_own_attributes(self, path: RegularizationPath, table: Table) -> None:
         self.rbv2_norm_ = float(path.norm[0])
-        self.layers_ = tuple(
-            SplineLayer(b.outer.toarray(), b.inner.toarray(), -b.bias, b.matrix.toarray(), b.offset)
-            for b in self.network_.blocks
-        )
-        between = zip(self.layers_[1:], self.layers_[:-1], strict=True)
+        layers = self.layers_
+        between = zip(layers[1:], layers[:-1], strict=True)
         self.weight_ranks_ = tuple(_numerical_rank(later.W @ earlier.V) for later, earlier in between)
         self.__dict__.pop("n_knots_", None)
         if self.network_.n_features == 1:
             from sklearn_htmc._spline_form import knots
 
             self.n_knots_ = len(knots(self.network_))
+
+    @property
+    def layers_(self) -> tuple[SplineLayer, ...]:
+        """``V, W, b, C, c`` of every shallow network."""
+        if not hasattr(self, "network_"):
+            raise AttributeError(f"{type(self).__name__} has no layers_ before fit.")
+        return tuple(
+            SplineLayer(b.outer.toarray(), b.inner.toarray(), -b.bias, b.matrix.toarray(), b.offset)
+            for b in self.network_.blocks
+        )
 
     def to_spline(self) -> PPoly | list[PPoly]:
         """Return the fitted function of one feature as a linear spline.

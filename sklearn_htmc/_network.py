@@ -95,8 +95,13 @@ class Block:
         return out + self.offset if has_offset else out
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the cached operators out of pickles."""
-        return {key: value for key, value in self.__dict__.items() if key != "_operators"}
+        """Leave the cached operators out of pickles, and write matrices compactly."""
+        state = {key: value for key, value in self.__dict__.items() if key != "_operators"}
+        return {key: _packed(value) if issparse(value) else value for key, value in state.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore matrices, bit for bit."""
+        self.__dict__.update({key: _unpacked(*v) if isinstance(v, tuple) else v for key, v in state.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +293,26 @@ class RegularizationPath:
     loss_curves: tuple[Floats, ...]
     feature_norms: Floats
     sizes: tuple[SizePath | None, ...] = ()
+
+
+def _packed(matrix: csr_array) -> tuple[Any, ...]:
+    """Return the parts of a matrix without what says nothing: digits that are zero, places in a full matrix."""
+    data, shape = matrix.data, matrix.shape
+    with np.errstate(over="ignore", under="ignore"):
+        single = data.astype(np.float32)
+    data = single if np.array_equal(single, data) else data
+    is_full = matrix.nnz == shape[0] * shape[1] and np.array_equal(
+        matrix.indices, np.tile(np.arange(shape[1]), shape[0])
+    )
+    return data, shape, None if is_full else matrix.indices, None if is_full else matrix.indptr
+
+
+def _unpacked(data: Any, shape: tuple[int, int], indices: Any, indptr: Any) -> csr_array:
+    if indices is None:
+        indices = np.tile(np.arange(shape[1], dtype=np.int32), shape[0])
+        indptr = np.arange(0, data.size + 1, max(1, shape[1]), dtype=np.int32)
+        indptr = indptr if shape[1] else np.zeros(shape[0] + 1, dtype=np.int32)
+    return csr_array((data.astype(np.float64), indices, indptr), shape=shape)
 
 
 def _product(h: Floats, matrix: Any) -> Floats:

@@ -11,6 +11,7 @@ from scipy.interpolate import PPoly
 from sklearn_htmc._network import Block, Floats, SparseNetwork
 
 _SAME_KNOT = 1e-12  # distance, in units of the range of the knots
+_SEEN = 1e-6  # of the size of a number: a step that rounding does not spoil
 _NO_KINK = 1e-12  # change of slope, in units of the largest slope
 
 
@@ -101,9 +102,18 @@ def _pieces(network: SparseNetwork) -> tuple[Floats, Floats]:
     for block in network.blocks:
         path = path.through(block)
     t = path.t
-    reach = max(1.0, abs(t[0]), abs(t[-1]), t[-1] - t[0])
+    reach = _reach(network, t)
     middles = np.concatenate([[t[0] - reach], 0.5 * (t[1:] + t[:-1]), [t[-1] + reach]])
     return t, _slopes(network, middles)
+
+
+def _reach(network: SparseNetwork, t: Floats) -> float:
+    """Return how far outer points stand away from others: the extent of these and of the data, in their unit."""
+    low, high = network.input_range[:, 0]
+    extent = max(float(t[-1] - t[0]), float(high - low))
+    size = float(np.abs(t).max())
+    least = _SEEN * size  # a shorter way would be lost in rounding
+    return max(extent, least) if extent or size else 1.0
 
 
 def _slopes(network: SparseNetwork, x: Floats) -> Floats:
@@ -130,9 +140,9 @@ def _spline(network: SparseNetwork, t: Floats, slopes: Floats, output: int) -> P
     slope, inner = slopes[np.append(True, kink), output], t[kink]
     if not inner.size:  # a line: one piece
         start = float(network(t[:1, None])[0, output])
-        return PPoly(np.array([slope, [start]]), np.array([t[0], t[0] + 1.0]))
+        return PPoly(np.array([slope, [start]]), np.array([t[0], t[0] + _reach(network, t[:1])]))
     values = network(inner[:, None])[:, output]
-    step = max(1.0, float(inner[-1] - inner[0]))
+    step = _reach(network, inner)
     breaks = np.concatenate([[inner[0] - step], inner, [inner[-1] + step]])
     starts = np.append(values[0] - slope[0] * (inner[0] - breaks[0]), values)
     return PPoly(np.array([slope, starts]), breaks)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn_htmc._network import Floats
 
 _SMALLEST_SCALE = 1e-305  # its inverse, times a weight, is still a number
+_ROUNDING = 64 * np.finfo(float).eps  # of the size of a column: a standard deviation up to this is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +36,7 @@ class Scaling:
     @classmethod
     def of(cls, columns: Floats, weights: Floats) -> Scaling:
         """Measure the columns of an array of shape (n_samples, n_columns) with weights that sum to one."""
-        # Powers of two scale exactly and keep the squares of 1e-200 and 1e200 in range.
-        unit = power_of_two(np.abs(columns).max(axis=0))
-        shrunk = columns / unit
-        first = shrunk[0]  # differences from a row: exact zeros for a constant column
-        center = first + weights @ (shrunk - first)
-        scale = np.sqrt(weights @ (shrunk - center) ** 2)
-        noise = 8 * np.finfo(float).eps * np.abs(shrunk).max(axis=0)
-        constant = (scale <= noise) | (scale * unit < _SMALLEST_SCALE)
-        size = np.abs(first * unit)
-        size[size < _SMALLEST_SCALE] = 1.0
-        return cls(np.where(constant, first, center) * unit, np.where(constant, size, scale * unit))
+        return Moments.of(columns, weights).scaling()
 
     def forward(self, columns: Floats) -> Floats:
         """Standardise."""
@@ -55,6 +46,87 @@ class Scaling:
     def inverse(self) -> Scaling:
         """Return the scaling that undoes this one."""
         return Scaling(-self.center / self.scale, 1.0 / self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and standard deviation of columns; the deviation is zero where it is rounding.
+
+    Attributes
+    ----------
+    center, spread : ndarray of shape (n_columns,)
+        Weighted.
+    """
+
+    center: Floats
+    spread: Floats
+
+    @classmethod
+    def of(cls, columns: Floats, weights: Floats) -> Moments:
+        """Measure the columns of an array of shape (n_samples, n_columns) with weights that sum to one."""
+        # Powers of two scale exactly and keep the squares of 1e-200 and 1e200 in range.
+        unit = power_of_two(np.abs(columns).max(axis=0))
+        shrunk = columns / unit
+        first = shrunk[0]  # differences from a row: exact zeros for a constant column
+        center = first + weights @ (shrunk - first)
+        spread = np.sqrt(weights @ (shrunk - center) ** 2)
+        constant = _is_rounding(spread, np.abs(shrunk).max(axis=0), unit)
+        return cls(np.where(constant, first, center) * unit, np.where(constant, 0.0, spread * unit))
+
+    def merged(self, other: Moments, share: float) -> Moments:
+        """Return the moments of both, where the share of the weight is that of the other."""
+        unit = power_of_two(np.max([np.abs(self.center), np.abs(other.center), self.spread, other.spread], axis=0))
+        a, b = self.center / unit, other.center / unit
+        within = (1.0 - share) * (self.spread / unit) ** 2 + share * (other.spread / unit) ** 2
+        spread = np.sqrt(within + share * (1.0 - share) * (b - a) ** 2)
+        constant = _is_rounding(spread, np.maximum(np.abs(a), np.abs(b)), unit)
+        center = np.where(constant, a, a + share * (b - a))
+        return Moments(center * unit, np.where(constant, 0.0, spread * unit))
+
+    def scaling(self) -> Scaling:
+        """Return how the columns are standardised."""
+        return Scaling(self.center, np.where(self.spread == 0, _size(self.center), self.spread))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is known of all rows so far.
+
+    Attributes
+    ----------
+    features, targets : Moments
+        Of raw columns.
+    weight : float
+        Sum of the weights.
+    n_rows : int
+        Number of rows, those that are equal within a call counted once.
+    share : float
+        Share of the weight in the last call.
+    """
+
+    features: Moments
+    targets: Moments
+    weight: float
+    n_rows: int
+    share: float = 1.0
+
+    def after(self, before: Seen | None) -> Seen:
+        """Return what is known after earlier rows as well."""
+        if before is None:
+            return self
+        share = 1.0 / (1.0 + before.weight / self.weight)
+        return Seen(
+            before.features.merged(self.features, share),
+            before.targets.merged(self.targets, share),
+            min(before.weight + self.weight, np.finfo(float).max),
+            before.n_rows + self.n_rows,
+            share,
+        )
+
+    def scalings(self) -> tuple[Scaling, Scaling]:
+        """Return how features and targets are standardised."""
+        targets = self.targets.scaling()
+        return self.features.scaling(), Scaling(targets.center, targets.scale * np.sqrt(len(targets.scale)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +147,8 @@ class Table:
         How raw units become the units of `X` and `y`.
     input_range : ndarray of shape (2, n_features)
         Smallest and largest raw value of every feature.
+    seen : Seen
+        What is known of these rows and those before them.
     """
 
     X: Floats
@@ -84,6 +158,7 @@ class Table:
     features: Scaling
     targets: Scaling
     input_range: Floats
+    seen: Seen
 
     @classmethod
     def build(
@@ -94,6 +169,7 @@ class Table:
         *,
         scalings: tuple[Scaling, Scaling] | None = None,
         input_range: Floats | None = None,
+        before: Seen | None = None,
     ) -> Table:
         """Merge, sort and standardise raw rows, which the caller has validated.
 
@@ -109,17 +185,23 @@ class Table:
             Those of features and targets where they are given, not measured.
         input_range : ndarray of shape (2, n_features) or None
             A range that is to be covered as well.
+        before : Seen or None
+            What is known of earlier rows, which scalings take into account.
         """
         used = sample_weight > 0
         rows = np.hstack([X[used], y[used]]) + 0.0  # no negative zeros: equal rows get equal bytes
-        rows, weights = _merged(rows, sample_weight[used])
+        raw, sample_weight = rows, sample_weight[used]
+        rows, weights = _merged(raw, sample_weight)
+        constant = Moments.of(rows, weights).spread == 0
+        if (rows[:, constant] != rows[0, constant]).any():
+            raw[:, constant] = raw[:, constant].min(axis=0)  # but for rounding
+            rows, weights = _merged(raw, sample_weight)
         X, y = rows[:, : X.shape[1]], rows[:, X.shape[1] :]
+        with np.errstate(over="ignore"):
+            weight = float(np.clip(sample_weight.sum(), np.finfo(float).tiny, np.finfo(float).max))
+        seen = Seen(Moments.of(X, weights), Moments.of(y, weights), weight, len(rows)).after(before)
         if scalings is None:
-            targets = Scaling.of(y, weights)
-            scalings = (
-                Scaling.of(X, weights),
-                Scaling(targets.center, targets.scale * np.sqrt(y.shape[1])),
-            )
+            scalings = seen.scalings()
         covered = X if input_range is None else np.vstack([X, input_range])
         return cls(
             X=scalings[0].forward(X),
@@ -129,6 +211,7 @@ class Table:
             features=scalings[0],
             targets=scalings[1],
             input_range=np.array([covered.min(axis=0), covered.max(axis=0)]),
+            seen=seen,
         )
 
     @property
@@ -164,6 +247,17 @@ class Table:
         of_group = np.empty_like(of_rank)
         of_group[np.argsort(means, kind="stable")] = of_rank
         return of_group[self.groups]
+
+
+def _is_rounding(spread: Floats, size: Floats, unit: Floats) -> NDArray[np.bool_]:
+    """Return which standard deviations say nothing, in some units: rounding of numbers of a size, or too small."""
+    return (spread <= _ROUNDING * size) | (spread * unit < _SMALLEST_SCALE)
+
+
+def _size(value: Floats) -> Floats:
+    """Return the sizes of numbers, 1 for zeros: the scale of a column that shows none."""
+    size = np.abs(value)
+    return np.where(size < _SMALLEST_SCALE, 1.0, size)
 
 
 def power_of_two(values: Floats) -> Floats:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import spline_oracle, strongest_neuron
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.neural_network import MLPRegressor
 
 from sklearn_htmc import DeepSplineRegressor
@@ -378,3 +380,50 @@ def test_a_larger_alpha_gives_fewer_neurons_and_one_gives_the_mean(ramps):
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1] == 0
     assert_allclose(fits[-1].predict(X), y.mean())
+
+
+# Edges
+
+
+def edge_table(kind, n_features, x_scale, y_scale):
+    """Return a table with little in it: y is ``|x_0| + x_-1`` unless it is constant."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=({"one row": 1, "two rows": 2}.get(kind, 12), n_features))
+    if kind in ("constant X", "constant"):
+        X[:] = X[0]
+    y = np.abs(X[:, 0]) + X[:, -1] + np.arange(len(X))
+    if kind in ("constant y", "constant"):
+        y[:] = 0.1
+    return (X > 0 if kind == "boolean" else x_scale * X), y_scale * y
+
+
+@pytest.mark.parametrize("kind", ["constant X", "constant y", "constant", "one row", "two rows", "boolean", "plain"])
+@pytest.mark.parametrize("ranks", [(), (2,)])
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("max_neurons", [None, 0])
+@pytest.mark.parametrize(("x_scale", "y_scale"), [(1.0, 1.0), (1e-18, 1e12), (1e-12, 1e18), (1e18, 1e-18)])
+def test_little_data_of_any_size_is_fitted_without_a_warning(kind, ranks, skip, max_neurons, x_scale, y_scale):
+    for n_features in (1, 3):
+        X, y = edge_table(kind, n_features, x_scale, y_scale)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted = model(ranks=ranks, skip=skip, max_neurons=max_neurons, n_neurons=8, max_iter=3).fit(X, y)
+            predicted = fitted.predict(X)
+        assert np.isfinite(predicted).all()
+        if np.ptp(y) == 0:
+            assert_array_equal(predicted, y)
+        if n_features == 1:
+            x = X[:, 0].astype(float)
+            extent = max(np.ptp(x), abs(x[0]))
+            t = np.concatenate([x, x.min() + extent * np.linspace(-3.0, 4.0, 41)])
+            expected = fitted.predict(t[:, None])
+            spread = max(np.ptp(expected), 1e-3 * np.abs(expected).max())
+            assert np.abs(fitted.to_spline()(t) - expected).max() <= 1e-9 * spread
+
+
+@pytest.mark.parametrize("columns", ["path_norm", "multitask"])
+def test_several_constant_targets_are_exact(rng, columns):
+    X, Y = rng.normal(size=(10, 1)), np.tile([0.1, -3.7], (10, 1))
+    fitted = model(ranks=(), skip=False, penalty=columns).fit(X, Y)
+    assert_array_equal(fitted.predict(X), Y)

@@ -137,6 +137,30 @@ def test_a_small_spread_on_a_large_offset_is_kept(rng):
     assert len(np.unique(z)) == 3
 
 
+@pytest.mark.parametrize("value", [14.63, -3e-200, 1.0, 7e250])
+def test_rounding_noise_is_no_spread(rng, value):
+    """As in `StandardScaler`: what varies by a few units in the last place is constant."""
+    X, y, weights = random_table(rng)
+    X[:, 1] = value + rng.integers(-20, 21, 50) * np.spacing(abs(value))
+    y[:, 0] = X[:, 1]
+    table = Table.build(X, y, weights)
+    assert_array_equal(table.X[:, 1], 0.0)
+    assert_array_equal(table.y[:, 0], 0.0)
+    assert table.input_range[0, 1] == table.input_range[1, 1]
+    assert (len(table.X), table.n_groups) == (45, 40)  # equal but for rounding is equal
+    X, y = X.copy(), y.copy()
+    X[:, 1] = X[:, 1].min()
+    y[:, 0] = X[:, 1]
+    assert_same(table, Table.build(X, y, weights))
+
+
+@pytest.mark.parametrize("offset", [1e9, 1e12, 2.0**40])
+def test_whole_numbers_on_a_large_offset_are_kept(rng, offset):
+    column = offset + rng.integers(0, 3, 40).astype(float)
+    table = Table.build(column[:, None], column[:, None], np.ones(40))
+    assert_allclose(table.X[:, 0] * table.features.scale + table.features.center - offset, [0, 1, 2], atol=1e-3)
+
+
 def test_inverse_undoes_the_scaling(rng):
     X = rng.normal(size=(30, 4)) * [1e-20, 1.0, 1e3, 1e20] + [0.0, 7.0, -1e3, 0.0]
     scaling = Scaling.of(X, np.full(30, 1 / 30))

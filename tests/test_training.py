@@ -73,7 +73,7 @@ def test_proximal_adam_finds_the_weighted_lasso_solution(rng):
     weights = torch.tensor(rng.uniform(0.05, 0.4, 8))
     state, sizes = AdamState.start(torch.zeros(8, dtype=torch.float64)), StepSizes.on(torch.device("cpu"))
     for step in range(4000):
-        sizes.set(step + 1, 0.02 * (1 - step / 4000), 1.0)
+        sizes.set(step + 1, 0, 0.02 * (1 - step / 4000), 1.0)
         proximal_adam_step(state, A.T @ (A @ state.parameters - b) / 60, weights, sizes)
     gradient = A.T @ (A @ state.parameters - b) / 60
     assert float(WeightedL1(weights).distance(state.parameters, gradient).max()) < 1e-4
@@ -82,7 +82,7 @@ def test_proximal_adam_finds_the_weighted_lasso_solution(rng):
 
 def test_infinite_penalty_keeps_an_edge_at_zero():
     state, sizes = AdamState.start(torch.tensor([0.0, 1.0])), StepSizes.on(torch.device("cpu"))
-    sizes.set(1, 0.1, 1.0)
+    sizes.set(1, 0, 0.1, 1.0)
     proximal_adam_step(state, torch.tensor([5.0, 5.0]), torch.tensor([np.inf, 0.0]), sizes)
     assert state.parameters[0] == 0
     assert state.parameters[1] != 1

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_htmc._network import Floats
@@ -117,20 +116,17 @@ class Problems:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What the optimiser remembers of one problem between two calls, as numpy arrays, so that it pickles without torch.
+    """What the optimiser remembers of one problem between two calls, beside the network itself: a few numbers.
 
     Attributes
     ----------
-    parameters, mean, square, sensitivity : ndarray of shape (n_parameters,)
-        Parameters, running means of the gradient and its square, running mean of the squared sensitivities; float32.
+    squares : dict of str to float
+        Mean of the running mean of the squared gradient, for every matrix.
     n_steps : int
         Steps done.
     """
 
-    parameters: NDArray[np.float32]
-    mean: NDArray[np.float32]
-    square: NDArray[np.float32]
-    sensitivity: NDArray[np.float32]
+    squares: dict[str, float]
     n_steps: int
 
 
@@ -266,7 +262,7 @@ def train(
     initial : Parameters or None
         Where to start; None draws random parameters from the seeds.
     memory : Memory or None
-        What a single problem ended an earlier call with, to go on from; replaces ``initial``.
+        What an earlier call on a single problem remembers beside the network, which is ``initial``.
     report : callable or None
         Called after every pass with the number of problem passes done, the mean loss and the mean number of edges.
     """
@@ -308,7 +304,7 @@ class _Loop:
         self.final = work.parameters.to(torch.float32)
         self.curves: list[list[float]] = [[] for _ in problems.seeds]
         self.judge = _Judge(work, problems, settings) if settings.patience is not None else None
-        self.n_steps = 0
+        self.n_steps = self.n_before = 0  # of this call and of those before it
 
     def run(self) -> Trained:
         """Train until every problem has ended."""
@@ -330,21 +326,16 @@ class _Loop:
 
     def recall(self, memory: Memory) -> None:
         """Go on from an earlier call."""
-        work = self.work
-        for tensor, array in zip(self._remembered(), _arrays_of(memory), strict=True):
-            tensor.copy_(torch.as_tensor(array))
-        work.share.fill_(1.0 - _MEMORY)
-        self.n_steps = memory.n_steps
+        for name, view in self.work.parameters.with_flat(self.work.adam.square).views.items():
+            view.fill_(memory.squares[name])
+        self.n_before = memory.n_steps
 
     def _memory(self) -> Memory | None:
         if len(self.curves) != 1 or not self.running:
             return None
-        parameters, mean, square, sensitivity = (t.cpu().numpy().copy() for t in self._remembered())
-        return Memory(parameters, mean, square, sensitivity, self.n_steps)
-
-    def _remembered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        work = self.work
-        return work.parameters.flat, work.adam.mean, work.adam.square, work.squares.flat
+        squares = self.work.parameters.with_flat(self.work.adam.square).views
+        means = {name: float(view.mean()) if view.numel() else 0.0 for name, view in squares.items()}
+        return Memory(means, self.n_before + self.n_steps)
 
     def _removals(self) -> list[int]:
         if self.settings.rate is not None:
@@ -364,7 +355,7 @@ class _Loop:
         total = self.settings.max_iter * work.batches.n_steps
         work.loss.zero_()
         for part in range(work.batches.n_steps):
-            work.sizes.set(self.n_steps + 1, *_schedule(self.n_steps, total, self.settings.rate))
+            work.sizes.set(self.n_steps + 1, self.n_before, *_schedule(self.n_steps, total, self.settings.rate))
             work.positions.copy_(order[:, part * size : (part + 1) * size])
             if self.n_steps % _REFRESH == 0:
                 refresh()
@@ -453,10 +444,6 @@ def _directions(n_outputs: int) -> Tensor:
         return torch.eye(n_outputs)
     signs = torch.randint(2, (_DIRECTIONS, n_outputs), generator=torch.Generator().manual_seed(0))
     return (2.0 * signs - 1.0) / math.sqrt(_DIRECTIONS)
-
-
-def _arrays_of(memory: Memory) -> tuple[NDArray[np.float32], ...]:
-    return memory.parameters, memory.mean, memory.square, memory.sensitivity
 
 
 def _schedule(step: int, total: int, rate: float | None) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sklearn_htmc._network import Floats, RegularizationPath
 from sklearn_htmc._threads import one_thread_each
@@ -96,9 +97,21 @@ def fit_more(
     settings: Settings,
     initial: Arrays | None,
     memory: Memory | None,
+    share: float,
+    idle: NDArray[np.bool_],
     device: str = "cpu",
 ) -> tuple[RegularizationPath, Memory | None]:
-    """Train a single problem on with new rows; the parameters are those of `fit_problems`.
+    """Train a single problem on with new rows; other parameters are those of `fit_problems`.
+
+    Parameters
+    ----------
+    memory : Memory or None
+        What the optimiser remembers.
+    share : float
+        Share of the new rows in the weight of all rows, with which the free constant follows their residuals: with
+        the other parameters held it is then the best one for all rows.
+    idle : ndarray of shape (n_features,)
+        Features that have been constant so far: nothing may depend on them.
 
     The result is measured on the new rows, and no simpler model takes its place: they are only a part of the data.
     """
@@ -107,8 +120,14 @@ def fit_more(
         X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
         start = None if initial is None else _resume(architecture, problems, initial)
         trained = train(architecture, X32, y32, problems, settings, n_rows=len(X), initial=start, memory=memory)
-        network = architecture.compact(trained.parameters.views, 0)
-        item = family.measured(Task.of(problems, 0, X, y), network, settings, trained.curves[0])
+        for name in ("E", "W0", "C0"):
+            if name in architecture.shapes:
+                trained.parameters.views[name][..., torch.as_tensor(idle)] = 0.0
+        network, parameters = architecture.compact(trained.parameters.views, 0)
+        task = Task.of(problems, 0, X, y)
+        f, _ = network.forward(parameters.views, task.rows.X[None])
+        parameters.views["c"][0] += share * (task.rows.weights @ (task.rows.y - f[0]))
+        item = family.measured(task, (network, parameters), settings, trained.curves[0])
     return _as_path(problems, [item]), trained.memory
 
 

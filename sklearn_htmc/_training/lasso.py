@@ -38,7 +38,9 @@ def lasso(gram: Floats, target: Floats, strength: float, start: Floats) -> Float
     start : ndarray of shape (n_columns,)
         Where to start.
     """
-    x: Floats = start.copy()
+    x: Floats = np.where(np.diag(gram) > 0, start, 0.0)  # a column of zeros only costs
+    if not len(x):
+        return x
     slope = target - gram @ x
     ridge = _RIDGE * (float(np.trace(gram)) / max(1, len(gram)) + 1e-300)
     stuck = False
@@ -105,8 +107,9 @@ def shared_lasso(gram: Floats, target: Floats, strength: float, start: Floats, n
     column = np.append(np.repeat(np.arange(n_single), n_outputs), np.arange(n_single, n))
     allowed = np.vstack([np.tile(np.eye(n_outputs), (n_single, 1)), np.ones((n - n_single, n_outputs))])
     problem = _Shared(gram[np.ix_(column, column)], target[column] * allowed, strength, allowed)
+    useful = (np.diag(gram) > 0)[column, None]  # a column of zeros only costs
     x: Floats = np.zeros_like(target)
-    np.add.at(x, column, problem.solved(start[column] * allowed))
+    np.add.at(x, column, problem.solved(start[column] * allowed * useful))
     return x
 
 
@@ -129,6 +132,8 @@ class _Shared:
 
     def solved(self, x: Floats) -> Floats:
         """Descend to the minimum."""
+        if not len(x):
+            return x
         stuck = False
         for _ in range(_MOST_STEPS * max(10, len(x))):
             slope, length = self._slope(x), np.linalg.norm(x, axis=1)

@@ -70,13 +70,15 @@ class StepSizes:
         """Return zeros on a device."""
         return cls(*(torch.zeros((), device=device) for _ in range(3)))
 
-    def set(self, step: int, rate: float, pressure: float) -> None:
+    def set(self, step: int, before: int, rate: float, pressure: float) -> None:
         """Write the values for the step number ``step``, which counts from one, with a positive step size.
+
+        The squares remember ``before`` steps more, of earlier calls.
 
         The corrections undo the bias of the running means towards their start at zero.
         """
         mean_correction = 1.0 / (1.0 - _MOMENTUM**step)
-        self.slope.fill_((1.0 - _MEMORY**step) ** -0.5 / (rate * mean_correction))
+        self.slope.fill_((1.0 - _MEMORY ** (before + step)) ** -0.5 / (rate * mean_correction))
         self.floor.fill_(_EPSILON / (rate * mean_correction))
         self.pressure.fill_(pressure / mean_correction)
 
