@@ -103,17 +103,10 @@ def fit_more(
 ) -> tuple[RegularizationPath, Memory | None]:
     """Train a single problem on with new rows; other parameters are those of `fit_problems`.
 
-    Parameters
-    ----------
-    memory : Memory or None
-        What the optimiser remembers.
-    share : float
-        Share of the new rows in the weight of all rows, with which the free constant follows their residuals: with
-        the other parameters held it is then the best one for all rows.
-    idle : ndarray of shape (n_features,)
-        Features that have been constant so far: nothing may depend on them.
-
-    The result is measured on the new rows, and no simpler model takes its place: they are only a part of the data.
+    `memory` is what the optimiser remembers. `share` is that of the new rows in the weight of all rows, with which the
+    free constant follows their residuals: with the other parameters held it is then the best one for all rows. `idle`
+    says which features have been constant so far: nothing may depend on them. The result is measured on the new rows,
+    and no simpler model takes its place: they are only a part of the data.
     """
     architecture = family.architecture
     with one_thread_each():

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import index
 from os import PathLike
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
+from sklearn_htmc.circuit import _reading as reading
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist
 from sklearn_htmc.circuit._graph import Graph, Node, Op, verify
 
-_VERSION = 2  # of the file format
-_KNOWN = (1, 2)  # the first one has no sums of more than two words, no BIT, no XOR and no error elsewhere
+_VERSION = 3  # of the file format
+_FIRST = ("version", "epsilon", "error", "inputs", "outputs", "nodes")
+_KEYS = {
+    1: _FIRST,
+    2: (*_FIRST, "error_elsewhere"),
+    3: (*_FIRST, "error_elsewhere", "feature_names"),
+}  # of the versions that can be read
+_OPS = {op.value: op for op in Op}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,42 +123,75 @@ class Circuit(Graph):
             If the file does not hold a circuit, or one that is not well formed.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["version"] not in _KNOWN:
-                known = " and ".join(map(str, _KNOWN))
-                raise ValueError(f"version {content['version']} is not known, only {known} are")
-            circuit = cls._read(content)
+            circuit = cls._read(reading.read(Path(path)))
             verify(circuit)
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
-            raise ValueError(f"{path} does not hold a circuit: {reason}.") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} does not hold a circuit: {str(error).rstrip('.')}.") from error
         return circuit
 
     @classmethod
-    def _read(cls, content: dict[str, Any]) -> Circuit:
-        nodes = tuple(
-            Node(Op(op), tuple(map(index, args)), tuple(map(index, data)), index(low), index(high))
-            for op, args, data, low, high in content["nodes"]
-        )
-        numbers = tuple(index(output["node"]) for output in content["outputs"])
-        exponents = [index(output["exponent"]) for output in content["outputs"]]
-        formats = (
-            Format(nodes[number].low, nodes[number].high, exponent)
-            for number, exponent in zip(numbers, exponents, strict=True)
-        )
-        inputs = tuple(Format(*map(index, form)) for form in content["inputs"])
-        elsewhere, names = content.get("error_elsewhere"), content.get("feature_names")
+    def _read(cls, content: Any) -> Circuit:
+        _check_version(content)
+        reading.keys(content, "the file", _KEYS[content["version"]])
+        nodes = tuple(_node(entry, f"nodes[{i}]") for i, entry in enumerate(reading.items(content["nodes"], "nodes")))
+        inputs = reading.items(content["inputs"], "inputs")
+        outputs = [_output(entry, i, nodes) for i, entry in enumerate(reading.items(content["outputs"], "outputs"))]
+        epsilon, error = (reading.number(content[key], key) for key in ("epsilon", "error"))
+        if error > epsilon:
+            raise ValueError(f"error is {error:g}, and epsilon allows {epsilon:g}")
+        elsewhere = content.get("error_elsewhere")
         return cls(
             nodes,
-            numbers,
-            inputs,
-            tuple(formats),
-            epsilon=float(content["epsilon"]),
-            error=float(content["error"]),
-            error_elsewhere=math.nan if elsewhere is None else float(elsewhere),
-            feature_names=None if names is None else tuple(names),
+            tuple(number for number, _ in outputs),
+            tuple(Format(*reading.integers(form, f"inputs[{i}]", 3)) for i, form in enumerate(inputs)),
+            tuple(form for _, form in outputs),
+            epsilon=epsilon,
+            error=error,
+            error_elsewhere=math.nan if elsewhere is None else reading.number(elsewhere, "error_elsewhere"),
+            feature_names=_names(content.get("feature_names"), len(inputs)),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave cached values out of pickles."""
         return {key: value for key, value in self.__dict__.items() if key != "_counted"}
+
+
+def _check_version(content: Any) -> None:
+    """Refuse files of other versions first, as their keys may be others."""
+    if type(content) is not dict or "version" not in content:
+        raise ValueError("'version' is missing in the file")
+    if reading.integer(content["version"], "version") not in _KEYS:
+        raise ValueError(f"version {content['version']} is not known, only versions {', '.join(map(str, _KEYS))} are")
+
+
+def _names(names: Any, n_inputs: int) -> tuple[str, ...] | None:
+    """Return the names of the input ports."""
+    if names is None:
+        return None
+    found = reading.items(names, "feature_names")
+    if len(found) != n_inputs or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"feature_names must be {n_inputs} texts, one per input, or null")
+    return tuple(found)
+
+
+def _node(entry: Any, place: str) -> Node:
+    op, args, data, low, high = reading.items(entry, place, 5)
+    if type(op) is not str or op not in _OPS:
+        raise ValueError(f"{place}[0] must be an operation, got {brief(op)}")
+    return Node(
+        _OPS[op],
+        reading.integers(args, f"{place}[1]"),
+        reading.integers(data, f"{place}[2]"),
+        reading.integer(low, f"{place}[3]"),
+        reading.integer(high, f"{place}[4]"),
+    )
+
+
+def _output(entry: Any, port: int, nodes: Sequence[Node]) -> tuple[int, Format]:
+    place = f"outputs[{port}]"
+    reading.keys(entry, place, ("node", "exponent"))
+    number = reading.integer(entry["node"], f"{place}.node")
+    if not 0 <= number < len(nodes):
+        raise ValueError(f"y{port} is driven by n{number}, which does not exist")
+    node = nodes[number]
+    return number, Format(node.low, node.high, reading.integer(entry["exponent"], f"{place}.exponent"))

@@ -116,7 +116,7 @@ class Format:
         with np.errstate(over="ignore"):
             scaled = np.ldexp(values, -self.exponent)
         codes: Integers = np.rint(np.clip(scaled, self.low, self.high)).astype(np.int64)
-        return codes
+        return np.clip(codes, self.low, self.high)  # long bounds are no doubles
 
     def decode(self, codes: Any) -> Floats:
         """Return the values of codes."""

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 from sklearn_htmc.circuit._fixed_point import Format, width
 
 MAX_BITS = 62  # words stay within int64_t, sums of two of them included
+LEAST_EXPONENT, MAX_EXPONENT = -1074, 1024  # of the least double, and of what no double reaches
 
 
 class Op(enum.Enum):
@@ -400,7 +401,7 @@ def require_graph(circuit: Any) -> None:
 
 # --- verification ---------------------------------------------------------------------------------
 
-# Numbers of arguments (None: any from two on, for a sum from one on) and of constants (None: one more than arguments).
+# Numbers of arguments (None: two to 62, for a sum any from one on) and of constants (None: one more than arguments).
 _SHAPES: dict[Op, tuple[int | None, int | None]] = {
     Op.INPUT: (0, 1),
     Op.CONSTANT: (0, 1),
@@ -429,11 +430,15 @@ def verify(graph: Graph) -> None:
     TypeError
         If the argument is no graph.
     ValueError
-        For an argument that does not come before its use, wrong numbers of arguments or constants, words where bits
-        are needed, negative shifts, weights that are no powers of two, bounds that do not follow, words, shifted words,
-        parts of sums or constants above 62 bits, or outputs whose format is not that of their node.
+        For no outputs, ports above 62 bits or with exponents beyond those of doubles, an argument that does not come
+        before its use, wrong numbers of arguments or constants, words where bits are needed, negative shifts, weights
+        that are no powers of two, bounds that do not follow, words, shifted words, parts of sums or constants above 62
+        bits, or outputs whose format is not that of their node.
     """
     require_graph(graph)
+    if not graph.outputs:
+        raise ValueError("the graph has no outputs.")
+    _check_ports("x", graph.input_formats)
     for number, node in enumerate(graph.nodes):
         if problem := _problem(graph, number, node):
             raise ValueError(f"n{number} = {node.op.value} {problem}.")
@@ -444,6 +449,19 @@ def verify(graph: Graph) -> None:
             raise ValueError(f"y{port} is driven by n{number}, which does not exist.")
         if (form.low, form.high) != graph.nodes[number][-2:]:
             raise ValueError(f"the format of y{port} does not have the bounds of n{number}.")
+    _check_ports("y", graph.output_formats)
+
+
+def _check_ports(name: str, formats: Sequence[Format]) -> None:
+    """Raise ValueError where a port is too wide, or its step or its values are no floating-point numbers."""
+    for port, form in enumerate(formats):
+        if form.width > MAX_BITS:
+            raise ValueError(f"{name}{port} has {form.width} bits, and words have at most {MAX_BITS}.")
+        if not LEAST_EXPONENT <= form.exponent <= MAX_EXPONENT - form.width:
+            raise ValueError(
+                f"{name}{port} has the exponent {form.exponent}, and with {form.width} bits it must be in "
+                f"{LEAST_EXPONENT} .. {MAX_EXPONENT - form.width}."
+            )
 
 
 def fits(graph: Graph) -> bool:
@@ -473,7 +491,9 @@ def _shaped(node: Node) -> bool:
     n_args, n_data = _SHAPES[node.op]
     if n_data is None:
         return len(node.data) == len(node.args) + 1 > 1
-    return len(node.data) == n_data and (len(node.args) >= 2 if n_args is None else len(node.args) == n_args)
+    return len(node.data) == n_data and (
+        2 <= len(node.args) <= MAX_BITS if n_args is None else len(node.args) == n_args
+    )
 
 
 def _problem_of_data(graph: Graph, node: Node) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from graphs import MEANINGS, random_graph
 
-from sklearn_htmc.circuit import Builder, Circuit, Format, Graph, Node, Op, verify
+from sklearn_htmc.circuit import Builder, Circuit, Format, Graph, Node, Op, simulate, to_verilog, verify
 from sklearn_htmc.circuit import _c as in_c
 from sklearn_htmc.circuit import _gates as in_gates
 from sklearn_htmc.circuit import _graph as in_graph
@@ -321,6 +321,7 @@ def test_files_and_pickles_keep_everything(seed, tmp_path):
 
 def test_files_of_the_first_version_are_read(content, tmp_path):
     content.update(version=1)
+    content.pop("feature_names")
     content.pop("error_elsewhere")
     (tmp_path / "old.json").write_text(json.dumps(content))
     old = Circuit.load(tmp_path / "old.json")
@@ -345,16 +346,39 @@ def content(tmp_path):
 
 
 CORRUPTIONS = {
-    "version": (lambda content: content.update(version=3), "version 3 is not known, only 1 and 2 are"),
+    "version": (lambda content: content.update(version=4), "version 4 is not known, only versions 1, 2, 3 are"),
     "missing": (lambda content: content.pop("nodes"), "'nodes' is missing"),
-    "operation": (lambda content: content["nodes"][4].__setitem__(0, "sqrt"), "'sqrt' is not a valid Op"),
+    "operation": (
+        lambda content: content["nodes"][4].__setitem__(0, "sqrt"),
+        "nodes[4][0] must be an operation, got 'sqrt'",
+    ),
     "argument": (lambda content: content["nodes"][4].__setitem__(1, [9]), "n4 = relu uses a node that does not come"),
     "bound": (lambda content: content["nodes"][4].__setitem__(4, 93), "n4 = relu has bounds 0 .. 93"),
-    "fraction": (lambda content: content["nodes"][1].__setitem__(2, [-80.5, 100]), "'float' object cannot be"),
-    "text": (lambda content: content["inputs"][0].__setitem__(0, "-80"), "'str' object cannot be interpreted"),
-    "output": (lambda content: content["outputs"][0].update(node=12), "tuple index out of range"),
+    "fraction": (
+        lambda content: content["nodes"][1].__setitem__(2, [-80.5, 100]),
+        "nodes[1][2][0] must be an integer, got -80.5",
+    ),
+    "text": (lambda content: content["inputs"][0].__setitem__(0, "-80"), "inputs[0][0] must be an integer, got '-80'"),
+    "output": (lambda content: content["outputs"][0].update(node=12), "y0 is driven by n12, which does not exist"),
     "from the end": (lambda content: content["outputs"][0].update(node=-1), "y0 is driven by n-1, which does not"),
-    "error": (lambda content: content.update(error=None), "float() argument must be"),
+    "error": (lambda content: content.update(error=None), "error must be a finite number of at least 0, got None"),
+    "negative": (lambda content: content.update(epsilon=-0.1), "epsilon must be a finite number of at least 0"),
+    "NaN": (lambda content: content.update(epsilon=float("nan")), "NaN is no JSON number"),
+    "infinity": (lambda content: content.update(error_elsewhere=float("inf")), "Infinity is no JSON number"),
+    "above": (lambda content: content.update(error=0.2), "error is 0.2, and epsilon allows 0.1"),
+    "truth": (lambda content: content["nodes"][0].__setitem__(2, [False]), "nodes[0][2][0] must be an integer, got F"),
+    "true version": (lambda content: content.update(version=True), "version must be an integer, got True"),
+    "unknown": (lambda content: content.update(colour=1), "'colour' is not a known key of the file"),
+    "unknown below": (lambda content: content["outputs"][1].update(low=0), "'low' is not a known key of outputs[1]"),
+    "exponent": (lambda content: content["inputs"][1].__setitem__(2, 10**30), "x1 has the exponent 1000000000"),
+    "tiny step": (lambda content: content["outputs"][1].update(exponent=-1075), "y1 has the exponent -1075"),
+    "wide port": (lambda content: content["inputs"].append([0, 1 << 63, 0]), "x2 has 64 bits, and words have at"),
+    "no outputs": (lambda content: content.update(outputs=[]), "the graph has no outputs"),
+    "huge": (lambda content: content.update(epsilon=10**400), "the integer 10000000... has 401 digits"),
+    "long join": (lambda content: content["nodes"][11].__setitem__(1, [6] * 1_000_000), "n11 = join has 1000000 arg"),
+    "short node": (lambda content: content["nodes"][2].pop(), "nodes[2] must have 5 entries, got 4"),
+    "short format": (lambda content: content["inputs"][1].pop(), "inputs[1] must have 3 entries, got 2"),
+    "no list": (lambda content: content.update(nodes={}), "nodes must be a list, got {}"),
     "range": (lambda content: content["inputs"].__setitem__(0, [1, 0, 0]), "low must not exceed high, got 1 and 0."),
 }
 
@@ -373,6 +397,53 @@ def test_files_of_something_else_are_refused(text, tmp_path):
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(ValueError, match=r"bad\.json does not hold a circuit: "):
         Circuit.load(tmp_path / "bad.json")
+
+
+def test_keys_that_appear_twice_are_refused(content, tmp_path):
+    (tmp_path / "bad.json").write_text(json.dumps(content)[:-1] + ', "error": 0.0}')
+    with pytest.raises(ValueError, match=r"the key 'error' appears twice\.$"):
+        Circuit.load(tmp_path / "bad.json")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "bad.json").write_bytes(b'{"version": \xff}')
+    with pytest.raises(ValueError, match=r"bad\.json does not hold a circuit: 'utf-8' codec can't decode byte 0xff"):
+        Circuit.load(tmp_path / "bad.json")
+
+
+STRANGE = [None, True, -1, 0, 1, 63, 1.0, 10**30, -(10**400), 1e308, float("nan"), "1", "\ud800", [], {}, [[0]], "sum"]
+
+
+def mutate(value, rng):
+    """Change one random place of a JSON value, the outer ones seldom."""
+    if not isinstance(value, (list, dict)) or not value or rng.random() < 0.02:
+        return STRANGE[rng.integers(len(STRANGE))] if rng.random() < 0.6 else int(rng.integers(-99, 99))
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    key = keys[int(rng.integers(len(keys)))]
+    what = rng.random()
+    if what < 0.05:
+        del value[key]
+    elif what < 0.1 and isinstance(value, list):
+        value.append(value[key])
+    else:
+        value[key] = mutate(value[key], rng)
+    return value
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_changed_file_is_refused_or_holds_a_circuit(content, rng, tmp_path):
+    text, path = json.dumps(content), tmp_path / "changed.json"
+    for _ in range(1000):
+        changed = json.dumps(mutate(json.loads(text), rng))
+        path.write_text(changed[: int(rng.integers(len(changed)))] if rng.random() < 0.1 else changed)
+        try:
+            circuit = Circuit.load(path)
+        except ValueError:
+            continue
+        X = rng.normal(0.0, 50.0, (3, len(circuit.input_formats)))
+        assert np.isfinite(simulate(circuit, X)).all()
+        assert to_verilog(circuit).endswith("endmodule\n")
+        assert circuit.n_gates >= 0
 
 
 def test_a_missing_file_is_missing(tmp_path):
