@@ -30,34 +30,34 @@ _C_WORDS = _words(
 _C_LIBRARY = _words(
     """
     EOF FILE I NULL BUFSIZ CLOCKS_PER_SEC EDOM EILSEQ ERANGE EXIT_FAILURE EXIT_SUCCESS HUGE_VAL HUGE_VALF HUGE_VALL
-    INFINITY NAN RAND_MAX DIR abort abs acos acosh alloca clog10 dcgettext dgettext execl execle execlp execv execve
-    execvp finite gettext gamma_r gammaf_r gammal_r iseqsig issignaling lgamma_r lgammaf_r lgammal_r nans pow10
-    roundeven strlcat strlcpy asctime asin asinh assert at_quick_exit atan atan2 atanh atexit atof atoi atol atoll
-    bcmp bcopy bsearch btowc bzero cabs cacos cacosh calloc carg casin casinh catan catanh cbrt ccos ccosh ceil cexp
-    cimag clearerr clock clog conj copysign cos cosh cpow cproj creal csin csinh csqrt ctan ctanh ctime difftime div
-    div_t drem erf erfc errno exit exp exp10 exp2 expm1 fabs fclose fdim feclearexcept fegetenv fegetexceptflag
-    fegetround feholdexcept fenv_t feof feraiseexcept ferror fesetenv fesetexceptflag fesetround fetestexcept
-    feupdateenv fexcept_t fflush ffs ffsl ffsll fgetc fgetpos fgets fgetwc fgetws floor fma fmax fmin fmod fopen
-    fork fpclassify fpos_t fprintf fputc fputs fputwc fputws fread free freopen frexp fscanf fseek fsetpos ftell
-    fwide fwprintf fwrite fwscanf gamma getc getchar getenv gets getwc getwchar gmtime hypot ilogb imaxabs imaxdiv
-    index isalnum isalpha isascii isblank iscntrl isdigit isfinite isgraph isgreater isgreaterequal isinf isless
-    islessequal islessgreater islower isnan isnormal isprint ispunct isspace isunordered isupper iswalnum iswalpha
-    iswblank iswcntrl iswctype iswdigit iswgraph iswlower iswprint iswpunct iswspace iswupper iswxdigit isxdigit j0
-    j1 jn jmp_buf kill labs ldexp ldiv lgamma llabs lldiv llrint llround localeconv localtime log log10 log1p log2
-    logb longjmp lrint lround malloc max_align_t mblen mbrlen mbrtowc mbsinit mbsrtowcs mbstowcs mbtowc memccpy
-    memchr memcmp memcpy memmove mempcpy memset mktime modf nan nearbyint nextafter nexttoward offsetof perror pow
-    printf ptrdiff_t putc putchar puts putwc putwchar qsort quick_exit raise rand read realloc remainder remove
-    remquo rename rewind rindex rint round scalb scalbln scalbn scanf setbuf setjmp setlocale setvbuf signal signbit
-    significand sig_atomic_t sin sincos sinh size_t snprintf sprintf sqrt srand sscanf stderr stdin stdout stpcpy
-    stpncpy strcasecmp strcat strchr strcmp strcoll strcpy strcspn strdup strerror strfmon strftime strlen
-    strncasecmp strncat strncmp strncpy strndup strpbrk strrchr strspn strstr strtod strtof strtoimax strtok strtol
-    strtold strtoll strtoul strtoull strtoumax strxfrm swprintf swscanf system tan tanh tgamma time time_t
-    timespec_get tm tmpfile tmpnam toascii tolower toupper towctrans towlower towupper trunc ungetc ungetwc va_arg
-    va_copy va_end va_list va_start vfork vfprintf vfscanf vfwprintf vfwscanf vprintf vscanf vsnprintf vsprintf
-    vsscanf vswprintf vswscanf vwprintf vwscanf wcrtomb wcscat wcschr wcscmp wcscoll wcscpy wcscspn wcsftime wcslen
-    wcsncat wcsncmp wcsncpy wcspbrk wcsrchr wcsrtombs wcsspn wcsstr wcstod wcstof wcstoimax wcstok wcstol wcstold
-    wcstoll wcstombs wcstoul wcstoull wcstoumax wcsxfrm wctob wctomb wctrans wctrans_t wctype wctype_t wint_t
-    wmemchr wmemcmp wmemcpy wmemmove wmemset wprintf write wscanf y0 y1 yn
+    INFINITY NAN RAND_MAX DIR aligned_alloc posix_memalign strnlen abort abs acos acosh alloca clog10 dcgettext
+    dgettext execl execle execlp execv execve execvp finite gettext gamma_r gammaf_r gammal_r iseqsig issignaling
+    lgamma_r lgammaf_r lgammal_r nans pow10 roundeven strlcat strlcpy asctime asin asinh assert at_quick_exit atan
+    atan2 atanh atexit atof atoi atol atoll bcmp bcopy bsearch btowc bzero cabs cacos cacosh calloc carg casin
+    casinh catan catanh cbrt ccos ccosh ceil cexp cimag clearerr clock clog conj copysign cos cosh cpow cproj creal
+    csin csinh csqrt ctan ctanh ctime difftime div div_t drem erf erfc errno exit exp exp10 exp2 expm1 fabs fclose
+    fdim feclearexcept fegetenv fegetexceptflag fegetround feholdexcept fenv_t feof feraiseexcept ferror fesetenv
+    fesetexceptflag fesetround fetestexcept feupdateenv fexcept_t fflush ffs ffsl ffsll fgetc fgetpos fgets fgetwc
+    fgetws floor fma fmax fmin fmod fopen fork fpclassify fpos_t fprintf fputc fputs fputwc fputws fread free
+    freopen frexp fscanf fseek fsetpos ftell fwide fwprintf fwrite fwscanf gamma getc getchar getenv gets getwc
+    getwchar gmtime hypot ilogb imaxabs imaxdiv index isalnum isalpha isascii isblank iscntrl isdigit isfinite
+    isgraph isgreater isgreaterequal isinf isless islessequal islessgreater islower isnan isnormal isprint ispunct
+    isspace isunordered isupper iswalnum iswalpha iswblank iswcntrl iswctype iswdigit iswgraph iswlower iswprint
+    iswpunct iswspace iswupper iswxdigit isxdigit j0 j1 jn jmp_buf kill labs ldexp ldiv lgamma llabs lldiv llrint
+    llround localeconv localtime log log10 log1p log2 logb longjmp lrint lround malloc max_align_t mblen mbrlen
+    mbrtowc mbsinit mbsrtowcs mbstowcs mbtowc memccpy memchr memcmp memcpy memmove mempcpy memset mktime modf nan
+    nearbyint nextafter nexttoward offsetof perror pow printf ptrdiff_t putc putchar puts putwc putwchar qsort
+    quick_exit raise rand read realloc remainder remove remquo rename rewind rindex rint round scalb scalbln scalbn
+    scanf setbuf setjmp setlocale setvbuf signal signbit significand sig_atomic_t sin sincos sinh size_t snprintf
+    sprintf sqrt srand sscanf stderr stdin stdout stpcpy stpncpy strcasecmp strcat strchr strcmp strcoll strcpy
+    strcspn strdup strerror strfmon strftime strlen strncasecmp strncat strncmp strncpy strndup strpbrk strrchr
+    strspn strstr strtod strtof strtoimax strtok strtol strtold strtoll strtoul strtoull strtoumax strxfrm swprintf
+    swscanf system tan tanh tgamma time time_t timespec_get tm tmpfile tmpnam toascii tolower toupper towctrans
+    towlower towupper trunc ungetc ungetwc va_arg va_copy va_end va_list va_start vfork vfprintf vfscanf vfwprintf
+    vfwscanf vprintf vscanf vsnprintf vsprintf vsscanf vswprintf vswscanf vwprintf vwscanf wcrtomb wcscat wcschr
+    wcscmp wcscoll wcscpy wcscspn wcsftime wcslen wcsncat wcsncmp wcsncpy wcspbrk wcsrchr wcsrtombs wcsspn wcsstr
+    wcstod wcstof wcstoimax wcstok wcstol wcstold wcstoll wcstombs wcstoul wcstoull wcstoumax wcsxfrm wctob wctomb
+    wctrans wctrans_t wctype wctype_t wint_t wmemchr wmemcmp wmemcpy wmemmove wmemset wprintf write wscanf y0 y1 yn
     """
 )
 
@@ -103,15 +103,16 @@ _SYSTEM_VERILOG_WORDS = _words(
 _VERILOG_PATTERN = re.compile(r"[xy]\d+|n\d+(_\w+)?")  # ports and wires of the module
 
 
-def _is_of_mathematics(name: str) -> bool:
-    return name[-1] in "fl" and name[:-1] in _C_LIBRARY
+def _of_the_library(name: str) -> bool:
+    """Return whether a name is of the C library, as it is or with the suffix of a type or a variant."""
+    return name in _C_LIBRARY or re.sub(r"([fd]\d+x?|[fl]|imax|_unlocked)$", "", name) in _C_LIBRARY
 
 
 def check_c_name(name: Any) -> None:
     """Raise ValueError unless a name is one for a function in C and in C++."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise _no_identifier(name, "C")
-    taken = name in _C_LIBRARY or _is_of_mathematics(name) or _C_PATTERN.fullmatch(name) or "__" in name
+    taken = _of_the_library(name) or _C_PATTERN.fullmatch(name) or "__" in name
     _refuse(name, "C", _C_WORDS, taken=bool(taken))
 
 
