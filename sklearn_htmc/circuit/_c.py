@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 from sklearn_htmc.circuit._fixed_point import width
 from sklearn_htmc.circuit._graph import Graph, Node, Op, largest_part, needed, require_graph
-from sklearn_htmc.circuit._names import check_name
+from sklearn_htmc.circuit._names import check_c_name
 
-_KEYWORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        auto break case char const continue default do double else enum extern float for goto if inline int long main
-        register restrict return short signed sizeof static struct switch typedef union unsigned void volatile
-        while
-        """,
-    )
-)
 _SHORT = 31  # bits of words that are computed in int32_t
 _PORT = 31  # bits of an int32_t beside its sign
 
@@ -43,7 +32,8 @@ def to_c(circuit: Graph, name: str = "model") -> str:
     TypeError
         If circuit is none.
     ValueError
-        If the name is not a C identifier or a reserved word, or a port does not fit into ``int32_t``.
+        If the name is not a C identifier, or one that C, C++, their library or the function itself uses, or a port
+        does not fit into ``int32_t``.
 
     Examples
     --------
@@ -62,7 +52,7 @@ def to_c(circuit: Graph, name: str = "model") -> str:
     }
     """
     require_graph(circuit)
-    check_name(name, "C", r"[A-Za-z][A-Za-z0-9_]*", _KEYWORDS)
+    check_c_name(name)
     for port, form in enumerate(circuit.input_formats):
         if form.width - form.signed > _PORT:
             raise ValueError(f"x{port} must fit into int32_t, got {form.width} bits; make its format coarser.")
@@ -99,11 +89,27 @@ def _floor_function(name: str) -> list[str]:
 
 def _line(name: str, circuit: Graph, number: int, node: Node) -> str:
     args = [(f"n{arg}", circuit.nodes[arg]) for arg in node.args]
-    kind = "int32_t" if node.width <= _SHORT else "int64_t"
-    return f"    const {kind} n{number} = {_WRITE[node.op](name, node, args)};  /* {node.low} .. {node.high} */"
+    kind, value = "int32_t" if node.width <= _SHORT else "int64_t", _WRITE[node.op](name, node, args)
+    if node.width <= _SHORT and _is_wide(node, args):
+        value = f"(int32_t)({value})"
+    return f"    const {kind} n{number} = {value};  /* {node.low} .. {node.high} */"
 
 
 Argument = tuple[str, Node]
+
+
+def _is_wide(node: Node, args: Sequence[Argument]) -> bool:
+    """Return whether the value of a node is computed in int64_t."""
+    words = [arg for _, arg in args]
+    if node.op in (Op.ADD, Op.SUBTRACT, Op.JOIN):
+        shifts = range(len(words)) if node.op is Op.JOIN else node.data
+        longest = max(width(arg.low, arg.high) + shift for arg, shift in zip(words, shifts, strict=True))
+        return max(longest, node.width) > _SHORT
+    if node.op is Op.SUM:
+        return largest_part(node, words).bit_length() > _SHORT
+    if node.op in (Op.FLOOR, Op.BIT):
+        return True  # the function returns it
+    return node.op is not Op.AT_MOST and any(arg.width > _SHORT for arg in words)
 
 
 def _times(argument: Argument, shift: int, *, wide: bool) -> str:
@@ -114,15 +120,14 @@ def _times(argument: Argument, shift: int, *, wide: bool) -> str:
 
 def _combined(sign: str, node: Node, args: Sequence[Argument], shifts: Sequence[int]) -> str:
     """Return a sum of shifted words, in int64_t where one of them or the sum needs it."""
-    longest = max(width(arg.low, arg.high) + shift for (_, arg), shift in zip(args, shifts, strict=True))
-    wide = max(longest, node.width) > _SHORT
+    wide = _is_wide(node, args)
     return f" {sign} ".join(_times(arg, shift, wide=wide) for arg, shift in zip(args, shifts, strict=True))
 
 
 def _sum(_: str, node: Node, args: Sequence[Argument]) -> str:
     """Return a sum of words with weights, those of one weight together; no order of adding can overflow."""
     constant, *weights = node.data
-    wide = largest_part(node, (arg for _, arg in args)).bit_length() > _SHORT
+    wide = _is_wide(node, args)
     groups: dict[int, list[str]] = {}
     for (text, arg), weight in zip(args, weights, strict=True):
         groups.setdefault(weight, []).append(f"(int64_t){text}" if wide and arg.width <= _SHORT else text)
@@ -166,7 +171,7 @@ _WRITE: dict[Op, Callable[[str, Node, Sequence[Argument]], str]] = {
     Op.RELU: lambda _, __, args: _saturated(args[0][0], 0, None),
     Op.CLAMP: _clamp,
     Op.AT_MOST: lambda _, node, args: f"{args[0][0]} <= {node.data[0]}",
-    Op.BIT: lambda name, node, args: f"(int32_t)({name}_floor({args[0][0]}, {node.data[0]}) & 1)",
+    Op.BIT: lambda name, node, args: f"{name}_floor({args[0][0]}, {node.data[0]}) & 1",
     Op.NOT: lambda _, __, args: f"1 - {args[0][0]}",
     Op.AND: lambda _, __, args: f"{args[0][0]} & {args[1][0]}",
     Op.OR: lambda _, __, args: f"{args[0][0]} | {args[1][0]}",

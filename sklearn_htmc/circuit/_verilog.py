@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist, greater_serially, heap_of_adders, ways_to_compare
 from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
-from sklearn_htmc.circuit._names import check_name
-
-_KEYWORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config deassign default
-        defparam design disable edge else end endcase endconfig endfunction endgenerate endmodule endprimitive
-        endspecify endtable endtask event for force forever fork function generate genvar highz0 highz1 if
-        ifnone incdir include initial inout input instance integer join large liblist library localparam
-        macromodule medium module nand negedge nmos nor noshowcancelled not notif0 notif1 or output parameter
-        pmos posedge primitive pull0 pull1 pulldown pullup pulsestyle_ondetect pulsestyle_onevent rcmos real
-        realtime reg release repeat rnmos rpmos rtran rtranif0 rtranif1 scalared showcancelled signed small
-        specify specparam strong0 strong1 supply0 supply1 table task time tran tranif0 tranif1 tri tri0 tri1
-        triand trior trireg unsigned use vectored wait wand weak0 weak1 while wire wor xnor xor
-        """,
-    )
-)
+from sklearn_htmc.circuit._names import check_verilog_name
 
 Lines = list[str]
 
@@ -52,7 +34,8 @@ def to_verilog(circuit: Graph, name: str = "model", *, adders: str = "ripple") -
     TypeError
         If circuit is none.
     ValueError
-        If the name is not a Verilog identifier or a reserved word, or adders is not one of the two.
+        If the name is not a Verilog identifier, is a reserved word of Verilog or SystemVerilog or a name that the
+        module uses, or adders is not one of the two.
 
     Examples
     --------
@@ -69,7 +52,7 @@ def to_verilog(circuit: Graph, name: str = "model", *, adders: str = "ripple") -
     endmodule
     """
     require_graph(circuit)
-    check_name(name, "Verilog", r"[A-Za-z_][A-Za-z0-9_]*", _KEYWORDS)
+    check_verilog_name(name)
     if adders not in _ADDERS:
         raise ValueError(f"adders must be one of {', '.join(_ADDERS)}, got {adders!r}.")
     ports = [("input", f"x{port}", form) for port, form in enumerate(circuit.input_formats)]

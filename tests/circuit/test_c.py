@@ -18,7 +18,7 @@ from sklearn_htmc.circuit._simulate import simulate_codes
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc not found")
 
-FLAGS = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+FLAGS = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror", "-pedantic"]
 UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
 
 MAIN = """\
@@ -142,7 +142,7 @@ void few(const int32_t *x, int64_t *y)
     const int32_t n5 = n4 <= 9;  /* 0 .. 1 */
     const int32_t n6 = n2 <= 2;  /* 0 .. 1 */
     const int32_t n7 = 1 - n6;  /* 0 .. 1 */
-    const int32_t n8 = few_floor(n4, 2);  /* 0 .. 1879048212 */
+    const int32_t n8 = (int32_t)(few_floor(n4, 2));  /* 0 .. 1879048212 */
     const int32_t n9 = n5 | n7;  /* 0 .. 1 */
     const int32_t n10 = n5 + n7 * 2 + n9 * 4;  /* 0 .. 7 */
     y[0] = n8;
@@ -158,10 +158,50 @@ def test_illegal_names_are_refused(name):
         to_c(network(4), name)
 
 
-@pytest.mark.parametrize("name", ["int", "main"])
+@pytest.mark.parametrize("name", ["int", "main", "class", "restrict", "co_await", "alignas", "and_eq", "nullptr"])
 def test_reserved_names_are_refused(name):
     with pytest.raises(ValueError, match=f"^name must not be a reserved word of C, got '{name}'; take e.g. '{name}_0'"):
         to_c(network(4), name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "int32_t",
+        "uint_least8_t",
+        "intptr_t",
+        "INT64_MAX",
+        "UINT32_C",
+        "SIZE_MAX",
+        "abs",
+        "absf",
+        "sinl",
+        "y0",
+        "memcpy",
+        "printf",
+        "NULL",
+        "x",
+        "y",
+        "n12",
+        "a__b",
+    ],
+)
+def test_names_of_the_library_and_of_the_code_are_refused(name):
+    message = f"^name must not be one that C or the generated code uses, got '{name}'; take e.g. 'model'"
+    with pytest.raises(ValueError, match=message):
+        to_c(network(4), name)
+
+
+@pytest.mark.parametrize("name", ["model", "total", "isotonic", "integer", "x_0", "int32", "internal", "n", "floor_0"])
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ not found")
+def test_other_names_are_fine_in_both_languages(name, tmp_path):
+    (tmp_path / "model.c").write_text(to_c(random_graph(7), name))
+    warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror", "-pedantic", "-c"]
+    for command in (["gcc", "-std=c99"], ["g++", "-x", "c++", "-std=c++17"]):
+        done = subprocess.run(
+            [*command, *warnings, "model.c"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("form", "bits"), [(Format(-(1 << 31) - 1, 0, 0), 33), (Format(0, 1 << 31, 0), 32)])

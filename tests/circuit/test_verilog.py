@@ -82,9 +82,20 @@ def test_illegal_names_are_refused(name):
         to_verilog(small(), name)
 
 
-@pytest.mark.parametrize("name", ["module", "wire"])
+@pytest.mark.parametrize(
+    "name",
+    ["module", "wire", "uwire", "logic", "bit", "int", "do", "priority", "unique0", "endclass", "shortint", "soft"],
+)
 def test_reserved_names_are_refused(name):
     with pytest.raises(ValueError, match=f"^name must not be a reserved word of Verilog, got '{name}'; take e.g."):
+        to_verilog(small(), name)
+
+
+@pytest.mark.parametrize("name", ["x0", "y12", "n3", "n3_a"])
+def test_names_of_the_module_are_refused(name):
+    with pytest.raises(
+        ValueError, match=f"^name must not be one that Verilog or the generated code uses, got '{name}'"
+    ):
         to_verilog(small(), name)
 
 
