@@ -32,6 +32,7 @@ _N_STRENGTHS = 6
 _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
+_ONLINE_STEPS = 8  # of a call with few rows
 _SINGLE = (1e-30, 1e30)  # sizes of numbers that single precision holds with all its digits
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
 _DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
@@ -453,7 +454,7 @@ class NetworkRegressor(TableRegressor):
             table.y,
             Problems((alpha,), (seed,), table.weights[None]),
             family=family,
-            settings=replace(self._settings(len(table.X)), max_iter=1, rate=_ONLINE_RATE),
+            settings=replace(self._settings(len(table.X)), max_iter=1, min_steps=_ONLINE_STEPS, rate=_ONLINE_RATE),
             initial=initial,
             memory=memory,
             share=table.seen.share,

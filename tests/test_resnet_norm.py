@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import learning_curve
 
-from sklearn_htmc import ResNetNormRegressor
+from sklearn_htmc import DeepSplineRegressor, ResNetNormRegressor
 from sklearn_htmc._base import automatic_strengths
 from sklearn_htmc._table import Table
 
@@ -334,6 +336,55 @@ def test_partial_fit_learns_from_chunks(ramps, quick, alpha):
     assert scores[0] > 0.5
     assert scores[-1] > 0.95
     assert model.alpha_ == (0.001 if alpha == "auto" else alpha)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("estimator", [ResNetNormRegressor, DeepSplineRegressor])
+def test_partial_fit_from_a_handful_of_rows_is_no_worse_than_their_mean(seed, estimator):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(400, 5))
+    y = 2 * X[:, 0] + np.abs(X[:, 1]) + 0.1 * rng.normal(size=400)
+    sizes = [8, 16, 40, 160, 320]
+    model = estimator(random_state=0)
+    _, _, scores = learning_curve(model, X, y, train_sizes=sizes, exploit_incremental_learning=True)
+    means = scores.mean(axis=1)
+    assert means.min() > -0.1
+    assert means[3] > 0.8
+
+
+@pytest.mark.parametrize("n_first", [1, 2, 3])
+def test_units_of_partial_fit_follow_the_rows(ramps, n_first):
+    """The first rows are no measure of the others."""
+    X, y = ramps(600)
+    for shift, size in ((0.0, 1.0), (1e3, 1e3)):
+        model = ResNetNormRegressor(random_state=0).partial_fit(size * X[:n_first], y[:n_first] + shift)
+        for part in chunks(size * X[:400], y[:400] + shift, 20):
+            model.partial_fit(*part)
+        assert model.score(size * X[400:], y[400:] + shift) > 0.5
+
+
+def test_a_feature_that_has_been_constant_so_far_changes_nothing(ramps):
+    X, y = ramps(200)
+    X[:100, 3] = 14.63
+    model = ResNetNormRegressor(random_state=0).partial_fit(X[:100], y[:100])
+    Z = X[:100].copy()
+    Z[:, 3] = 14.62
+    assert_array_equal(model.predict(Z), model.predict(X[:100]))
+    for _ in range(5):
+        model.partial_fit(X[100:], y[100:])
+    assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("estimator", [ResNetNormRegressor, DeepSplineRegressor])
+def test_a_pickle_after_partial_fit_is_small_and_goes_on_the_same(ramps, estimator):
+    X, y = ramps(150)
+    model = estimator(random_state=0).partial_fit(X, y)
+    dumped = pickle.dumps(model)
+    assert len(dumped) < 8 * model.n_edges_ + 4_000  # single precision, and what the blocks need
+    copy = pickle.loads(dumped)
+    for _ in range(3):
+        assert_array_equal(copy.partial_fit(X, y).predict(X), model.partial_fit(X, y).predict(X))
+        copy = pickle.loads(pickle.dumps(copy))
 
 
 def test_partial_fit_goes_on_from_a_fit(ramps, quick):

@@ -124,6 +124,10 @@ class Architecture(Protocol):
         """Names of the matrices that lead out of units: where all of them are zero the function is constant."""
 
     @property
+    def readout(self) -> tuple[str, ...]:
+        """Names of the matrices of which the outputs, less ``c``, are linear functions."""
+
+    @property
     def stages(self) -> tuple[tuple[int, ...], ...]:
         """Inner widths that training brings the network down to, one after the other."""
 

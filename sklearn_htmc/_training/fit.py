@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sklearn_htmc._network import Floats, RegularizationPath
 from sklearn_htmc._threads import one_thread_each
@@ -19,6 +20,7 @@ from sklearn_htmc._training.first_order import Memory, Problems, Report, Setting
 from sklearn_htmc._training.task import End, Family, Finished, Task
 from sklearn_htmc._training.threads import Stop, in_threads
 
+_SMALL = 0.1  # root mean square of a random function at the start of an online fit
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 
 
@@ -101,17 +103,30 @@ def fit_more(
     idle: NDArray[np.bool_],
     device: str = "cpu",
 ) -> tuple[RegularizationPath, Memory | None]:
-    """Train a single problem on with new rows; other parameters are those of `fit_problems`.
+    """Train a single problem on with new rows.
 
-    `memory` is what the optimiser remembers. `share` is that of the new rows in the weight of all rows, with which the
-    free constant follows their residuals: with the other parameters held it is then the best one for all rows. `idle`
-    says which features have been constant so far: nothing may depend on them. The result is measured on the new rows,
-    and no simpler model takes its place: they are only a part of the data.
+    Parameters
+    ----------
+    X, y, problems, family, settings, initial, device
+        See `fit_problems`.
+    memory : Memory or None
+        What the optimiser remembers.
+    share : float
+        Share of the new rows in the weight of all rows, with which the free constant follows their residuals: with
+        the other parameters held it is then the best one for all rows.
+    idle : ndarray of shape (n_features,)
+        Features that have been constant so far: nothing may depend on them.
+
+    The result is measured on the new rows, and no simpler model takes its place: they are only a part of the data.
     """
     architecture = family.architecture
     with one_thread_each():
         X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
-        start = None if initial is None else _resume(architecture, problems, initial)
+        start = architecture.initial(list(problems.seeds))
+        if initial is not None:
+            start = _resume(architecture, problems, initial)
+        if initial is None or _is_constant(architecture, initial):
+            _start_small(architecture, start, X32)
         trained = train(architecture, X32, y32, problems, settings, n_rows=len(X), initial=start, memory=memory)
         for name in ("E", "W0", "C0"):
             if name in architecture.shapes:
@@ -132,13 +147,32 @@ def _chunks(n_problems: int, device_type: str) -> list[tuple[int, int]]:
 
 
 def _resume(architecture: Architecture, problems: Problems, initial: Arrays) -> Parameters:
-    """Return random parameters whose leading units are a given network; the others do not reach the output yet."""
+    """Return random parameters whose leading units are a given network; the others do not reach the output yet.
+
+    A constant says nothing about where to go: then they do.
+    """
     parameters = architecture.initial(list(problems.seeds))
+    if _is_constant(architecture, initial):
+        parameters.views["c"].copy_(torch.as_tensor(initial["c"]))
+        return parameters
     for name in architecture.outgoing:
         parameters.views[name].zero_()
     for problem in range(len(problems)):
         architecture.embed(initial, parameters, problem)
     return parameters
+
+
+def _is_constant(architecture: Architecture, initial: Arrays) -> bool:
+    return not any(initial[name].any() for name in architecture.outgoing if name in initial)
+
+
+def _start_small(architecture: Architecture, start: Parameters, X: Tensor) -> None:
+    """Shrink the random function, in place: a call that only takes a few steps shall not end far below the mean."""
+    f, _ = architecture.forward(start.views, X[None].cpu())
+    size = float((f - start.views["c"].unsqueeze(1)).square().mean().sqrt())
+    if size > _SMALL:
+        for name in architecture.readout:
+            start.views[name].mul_(_SMALL / size)
 
 
 def _as_path(problems: Problems, items: list[Finished]) -> RegularizationPath:

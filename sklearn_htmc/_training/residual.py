@@ -63,6 +63,11 @@ class ResidualNetwork:
         """Names of the matrices that lead out of neurons, and of the readout."""
         return (*(f"U{block}" for block in range(self.n_blocks)), "A")
 
+    @property
+    def readout(self) -> tuple[str, ...]:
+        """Name of the matrix in front of the outputs."""
+        return ("A",)
+
     def initial(self, seeds: list[int]) -> Parameters:
         """Return random initial parameters, problem ``i`` from ``seeds[i]`` alone.
 

@@ -88,6 +88,11 @@ class SplineNetwork:
         return tuple(f"{kind}{layer}" for layer in range(self.n_layers) for kind in "VC")
 
     @property
+    def readout(self) -> tuple[str, ...]:
+        """Names of the matrices of the last layer."""
+        return f"V{self.n_layers - 1}", f"C{self.n_layers - 1}"
+
+    @property
     def stages(self) -> tuple[tuple[int, ...], ...]:
         """Inner widths on the way from those of the start to the ranks."""
         inner = self.widths[1:-1]
