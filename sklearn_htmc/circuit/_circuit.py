@@ -13,7 +13,7 @@ from typing import Any
 
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist
-from sklearn_htmc.circuit._graph import Graph, Node, Op, verify
+from sklearn_htmc.circuit._graph import Graph, node_rows, nodes_of, verify
 
 _VERSION = 2  # of the file format
 _KNOWN = (1, 2)  # the first one has no sums of more than two words, no BIT, no XOR and no error elsewhere
@@ -97,7 +97,7 @@ class Circuit(Graph):
                 {"node": number, "exponent": form.exponent}
                 for number, form in zip(self.outputs, self.output_formats, strict=True)
             ],
-            "nodes": [[node.op.value, list(node.args), list(node.data), node.low, node.high] for node in self.nodes],
+            "nodes": node_rows(self.nodes),
         }
         Path(path).write_text(json.dumps(content), encoding="utf-8")
 
@@ -124,10 +124,7 @@ class Circuit(Graph):
 
     @classmethod
     def _read(cls, content: dict[str, Any]) -> Circuit:
-        nodes = tuple(
-            Node(Op(op), tuple(map(index, args)), tuple(map(index, data)), index(low), index(high))
-            for op, args, data, low, high in content["nodes"]
-        )
+        nodes = nodes_of(content["nodes"])
         numbers = tuple(index(output["node"]) for output in content["outputs"])
         exponents = [index(output["exponent"]) for output in content["outputs"]]
         formats = (
@@ -148,4 +145,4 @@ class Circuit(Graph):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave cached values out of pickles."""
-        return {key: value for key, value in self.__dict__.items() if key != "_counted"}
+        return {key: value for key, value in super().__getstate__().items() if key != "_counted"}
