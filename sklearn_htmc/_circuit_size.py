@@ -76,7 +76,8 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     A fitted `CircuitSizeScorer` that is itself scored by one, and a fitted `CircuitRegressor`, are not compiled anew:
     their score is that of `circuit_`, on the given rows. The own `score` of the former in contrast compiles the fitted
     function for the given rows, because a circuit that has spent epsilon on the training rows has nothing left for
-    others.
+    others; minus the gates of `circuit_` itself is ``CircuitSizeScorer(epsilon=...)(model, X, y)``, and R2 of what it
+    computes is ``sklearn.metrics.r2_score(y, model.predict(X))``.
 
     Examples
     --------
@@ -254,6 +255,9 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the score of the fitted regressor: minus the gates of its circuit for these rows.
+
+        The fitted function is compiled anew for them: the score is not that of `circuit_`, which
+        ``CircuitSizeScorer(epsilon=...)(model, X, y)`` gives.
 
         Parameters
         ----------

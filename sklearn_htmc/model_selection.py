@@ -1,4 +1,8 @@
-"""Rules that choose from a search with several scores: hand them to ``refit`` of `GridSearchCV` and the like."""
+"""Rules that choose from a search with several scores: hand them to ``refit`` of `GridSearchCV` and the like.
+
+Score ``search.best_estimator_`` afterwards: ``search.score`` of scikit-learn does not work with several scores and a
+rule (its issue 17058).
+"""
 
 from __future__ import annotations
 

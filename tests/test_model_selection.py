@@ -9,6 +9,7 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
+from sklearn_htmc import CircuitSizeScorer
 from sklearn_htmc.model_selection import best_within_budget, smallest_circuit
 
 
@@ -122,3 +123,15 @@ def test_rules_can_be_pickled_and_their_repr_can_be_pasted(rule):
     for copy in (pickle.loads(pickle.dumps(rule)), eval(repr(rule), names)):
         assert copy == rule
         assert copy(table) == rule(table) == 2
+
+
+def test_after_a_search_with_a_rule_the_best_estimator_is_scored():
+    """README and user guide say so; ``search.score`` itself fails in scikit-learn, whose issue 17058 this is."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = X[:, 0]
+    scoring = {"r2": "r2", "size": CircuitSizeScorer(epsilon=0.2, target="prediction", effort=0)}
+    for refit in (smallest_circuit(), best_within_budget(10_000)):
+        search = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, scoring=scoring, refit=refit, cv=2).fit(X, y)
+        assert search.best_estimator_.score(X, y) > 0.9
+        assert search.scorer_["r2"](search.best_estimator_, X, y) == search.best_estimator_.score(X, y)
+        assert search.scorer_["size"](search.best_estimator_, X, y) < 0

@@ -68,6 +68,7 @@ def test_the_fourth_example_chooses_by_gates(printed):
     search = printed[1]["search"]
     assert search.best_index_ == smallest_circuit()(search.cv_results_)
     assert (search.cv_results_["mean_test_size"] < 0).all()
+    assert 0.25 < float(re.fullmatch(r"R2 (\S+)", printed[0][3][0])[1]) < 0.6
 
 
 def test_every_make_target_that_it_names_exists():

@@ -15,7 +15,7 @@ from typing import Any
 from sklearn_htmc.circuit import _reading as reading
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist
-from sklearn_htmc.circuit._graph import Graph, Node, Op, verify
+from sklearn_htmc.circuit._graph import Graph, Node, Op, node_rows, verify
 
 _VERSION = 3  # of the file format
 _FIRST = ("version", "epsilon", "error", "inputs", "outputs", "nodes")
@@ -109,7 +109,7 @@ class Circuit(Graph):
                 for number, form in zip(self.outputs, self.output_formats, strict=True)
             ],
             "feature_names": None if self.feature_names is None else list(self.feature_names),
-            "nodes": [[node.op.value, list(node.args), list(node.data), node.low, node.high] for node in self.nodes],
+            "nodes": node_rows(self.nodes),
         }
         Path(path).write_text(json.dumps(content), encoding="utf-8")
 
@@ -153,7 +153,7 @@ class Circuit(Graph):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave cached values out of pickles."""
-        return {key: value for key, value in self.__dict__.items() if key != "_counted"}
+        return {key: value for key, value in super().__getstate__().items() if key != "_counted"}
 
 
 def _check_version(content: Any) -> None:

@@ -29,9 +29,11 @@ The operations on bits are single gates: with `BIT` and `SUM` between them and w
 from __future__ import annotations
 
 import enum
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import index
 from typing import Any, NamedTuple
 
 from sklearn_htmc.circuit._fixed_point import Format, width
@@ -151,6 +153,42 @@ class Graph:
         for port, (number, form) in enumerate(zip(self.outputs, self.output_formats, strict=True)):
             lines.append(f"y{port}: n{number}, {form}")
         return "\n".join(lines)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields, those of the graph as one text: no class of ours, and a short file in every format."""
+        content = [
+            node_rows(self.nodes),
+            self.outputs,
+            [astuple(form) for form in self.input_formats],
+            [astuple(form) for form in self.output_formats],
+        ]
+        own = {key: value for key, value in self.__dict__.items() if key not in Graph.__annotations__}
+        return own | {"graph": json.dumps(content, separators=(",", ":"), default=index)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` returned."""
+        own = dict(state)
+        rows, outputs, inputs_, outputs_ = json.loads(own.pop("graph"))
+        fields = (
+            nodes_of(rows),
+            tuple(outputs),
+            tuple(Format(*form) for form in inputs_),
+            tuple(Format(*form) for form in outputs_),
+        )
+        self.__dict__.update(zip(Graph.__annotations__, fields, strict=True), **own)
+
+
+def node_rows(nodes: Iterable[Node]) -> list[list[Any]]:
+    """Return nodes as lists of texts and integers."""
+    return [[node.op.value, list(node.args), list(node.data), node.low, node.high] for node in nodes]
+
+
+def nodes_of(rows: Iterable[Any]) -> tuple[Node, ...]:
+    """Return the nodes that `node_rows` was given."""
+    return tuple(
+        Node(Op(op), tuple(map(index, args)), tuple(map(index, data)), index(low), index(high))
+        for op, args, data, low, high in rows
+    )
 
 
 def _node_text(number: int, node: Node) -> str:
