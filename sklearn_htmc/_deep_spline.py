@@ -312,8 +312,9 @@ class DeepSplineRegressor(NetworkRegressor):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on with more rows of the same problem, for data that do not fit in memory.
 
-        The first call without a previous fit fixes the standardisation from its rows, so make that a representative
-        batch; later calls take one pass over their rows with a small constant step size. ``alpha="auto"`` uses
+        Every call takes one pass over its rows with a small constant step size. The standardisation and the constant of
+        the outputs follow all rows seen. Weights have single precision, and the optimiser starts each call anew but
+        for the mean size of its gradients, so that a pickle is little more than the network. ``alpha="auto"`` uses
         `alpha_` where there is one, else 0.001. Fitted attributes are measured on the rows of the last call, and
         `stationarity_` leaves neurons out that are not there.
 
