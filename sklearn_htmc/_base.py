@@ -35,6 +35,7 @@ _ONLINE_RATE = 0.002  # constant step size of partial_fit
 _ONLINE_STEPS = 8  # of a call with few rows
 _SINGLE = (1e-30, 1e30)  # sizes of numbers that single precision holds with all its digits
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
+_SINGLE = (1e-30, 1e30)  # sizes of targets that float32 can hold, with room for parts and multiples
 _DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
 
 
@@ -165,6 +166,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
     """Base of all regressors: what becomes of a table of data before a fit, and of predictions after it."""
 
     _y_is_1d: bool
+    _y_fits_single: bool
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -195,15 +197,19 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         )
         weights = _checked_weights(sample_weight, X.shape[0])
         y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
+        size = np.abs(y.reshape(len(y), -1)).max(axis=0)
+        fits = bool(((size == 0) | ((_SINGLE[0] < size) & (size < _SINGLE[1]))).all())
+        self._y_fits_single = fits if reset else fits and getattr(self, "_y_fits_single", True)
         return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
 
     def _predicted(self, X: Any, function: Callable[[Any], Floats]) -> Floats:
-        """Return the values of the fitted function, of the shape that y had; float32 if X is float32."""
+        """Return the values of the fitted function, of the shape that y had; float32 if X is, and can hold targets."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         y = function(X)
-        if X.dtype == np.float32:
-            y = y.astype(np.float32)
+        if X.dtype == np.float32 and self._y_fits_single:
+            with np.errstate(over="ignore"):
+                y = y.astype(np.float32)
         return y.ravel() if self._y_is_1d else y
 
     def __sklearn_tags__(self) -> Any:

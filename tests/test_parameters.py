@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
@@ -92,3 +92,14 @@ def test_functions_take_numpy_scalars(table):
     assert_array_equal(simulate(circuit, X), simulate(expected, X))
     profile = circuit_profile(model, X, [np.float32(0.5), np.float64(0.125)], effort=np.int64(0))
     json.dumps([int(n) for n in profile.n_gates] + [profile.gamma, profile.htmc_norm, circuit.error, circuit.n_gates])
+
+
+@pytest.mark.parametrize("place", [500, -500])
+@pytest.mark.parametrize("estimator", ESTIMATORS[:3], ids=lambda estimator: type(estimator).__name__)
+def test_float32_features_give_float64_where_float32_cannot_hold_the_targets(table, estimator, place):
+    X, y = table[0].astype(np.float32), table[1]
+    usual = clone(estimator).fit(X, y).predict(X)
+    assert usual.dtype == np.float32
+    predicted = clone(estimator).fit(X, np.ldexp(y, place)).predict(X)
+    assert predicted.dtype == np.float64
+    assert_allclose(np.ldexp(predicted, -place), usual, rtol=1e-5, atol=1e-6)
