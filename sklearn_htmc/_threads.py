@@ -66,7 +66,8 @@ class _Torch:
     """The threads of torch in the calling thread; torch is imported by those who use it.
 
     A thread that is new to torch takes over the number that was set last in any thread. What new threads take over is
-    therefore put back at once, from a new thread.
+    therefore put back at once, from a new thread; those that enter here meanwhile wait. One that calls torch for the
+    first time in these microseconds, and not through this package, would take over the limit.
     """
 
     filepath = "torch"

@@ -62,7 +62,13 @@ def test_fits_of_different_length_in_four_threads_restore_every_count(ramps):
         jobs(X, y)[number % 7]()
         return torch.get_num_threads()
 
-    with ThreadPoolExecutor(4) as pool:
+    together = threading.Barrier(4)
+
+    def begin():
+        assert torch.get_num_threads() == 2
+        together.wait(60)
+
+    with ThreadPoolExecutor(4, initializer=begin) as pool:
         after = list(pool.map(job, range(21)))
     assert counts() == before
     assert set(after) == {2}
