@@ -113,6 +113,13 @@ def test_targets_of_any_scale_give_the_same_circuit(friedman):
     assert_array_equal(np.ldexp(second.predict(X), 400), first.predict(X))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e-300, 1e12 + 0.5, -1e300, 2.0**80])
+def test_constants_of_any_size_are_exact(value):
+    X = np.arange(6.0)[:, None]
+    assert_array_equal(CircuitRegressor().fit(X, np.full(6, value)).predict(X), value)
+    assert_array_equal(CircuitRegressor().fit(X[:1], [value]).predict(X), value)
+
+
 def test_several_outputs_share_bits(friedman):
     X, y = friedman
     Y = np.column_stack([y, -3.0 * y + 5.0])

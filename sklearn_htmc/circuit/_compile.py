@@ -20,7 +20,7 @@ from sklearn_htmc.circuit._frames import names_of_fit
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Graph, verify
 from sklearn_htmc.circuit._growing import LITTLE, grown
-from sklearn_htmc.circuit._lower._forms import Form, shifted_outputs
+from sklearn_htmc.circuit._lower._forms import Form
 from sklearn_htmc.circuit._resynthesis.refine import Refinement, sample_elsewhere
 from sklearn_htmc.circuit._resynthesis.search import PRICES, Found
 from sklearn_htmc.circuit._rounding import Rounding, Tries, rounded, unrounded
@@ -230,7 +230,7 @@ def search_circuit(
             return Search(None, tries.error, tries.formats)
         n_rows = min(_ELSEWHERE, 2 * len(sample.X))
         elsewhere = sample_elsewhere(sample, form, n_rows, _UNSEEN).error_of(tries.best)
-        circuit = shifted_outputs(tries.best, task.places)
+        circuit = task.in_raw_units(tries.best)
         circuit = replace(circuit, error_elsewhere=elsewhere, feature_names=names_of_fit(model, X))
         verify(circuit)
         return Search(circuit, tries.best.error, tries.formats)

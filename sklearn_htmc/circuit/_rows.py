@@ -14,11 +14,12 @@ from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import Floats
 from sklearn_htmc.circuit._frames import names_of, numbers, require_names
 from sklearn_htmc.circuit._lower import lower
-from sklearn_htmc.circuit._lower._forms import Form, shifted
+from sklearn_htmc.circuit._lower._forms import Form, shifted, shifted_ports
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._simulate import simulate
 
 _CONSTANT = 1e-12  # relative spread below which outputs count as constant
+_FAR = 64  # binary exponent of the size of features from which on they are measured in units of it
 _SAME = 1e-3  # of the spread, and ...
 _SINGLE = 1e-5  # ... of the largest value: models that compute with float32 may be so far from the lowered function
 
@@ -26,6 +27,8 @@ _SINGLE = 1e-5  # ... of the largest value: models that compute with float32 may
 @dataclass(frozen=True, eq=False)
 class Task:
     """What a circuit is to follow, with outputs in units of the power of two below their standard deviation.
+
+    Features that are very large or very small have such units, too.
 
     Attributes
     ----------
@@ -35,14 +38,15 @@ class Task:
         Rows, and what the function says on them.
     targets : ndarray of shape (n_samples, n_outputs) or None
         Targets on the rows.
-    places : list of int
-        Binary exponents of the units.
+    inputs, outputs : list of int
+        Binary exponents of the units of features and outputs.
     """
 
     form: Form
     sample: Sample
     targets: Floats | None
-    places: list[int]
+    inputs: list[int]
+    outputs: list[int]
 
     @classmethod
     def of(cls, model: Any, X: Any, y: Any, sample_weight: Any) -> Task:
@@ -55,11 +59,19 @@ class Task:
             raise ValueError("the model predicts numbers that are not finite on X; no circuit can follow them.")
         _require_same(model, form, X, _spread(values, weights))
         scale = _spread(values if targets is None else targets, weights)
-        places = np.frexp(scale)[1] - 1
-        values, scale = np.ldexp(values, -places), np.ldexp(scale, -places)
-        sample = Sample(rows, weights, values, scale, _reach(form, rows))
-        targets = None if targets is None else np.ldexp(targets, -places)
-        return cls(shifted(form, (-places).tolist()), sample, targets, places.tolist())
+        outputs = np.frexp(scale)[1] - 1
+        reach = _reach(form, rows)
+        inputs = np.frexp(np.abs(reach).max(axis=0))[1]
+        inputs = np.where(np.abs(inputs) > _FAR, inputs, 0)
+        values, scale = np.ldexp(values, -outputs), np.ldexp(scale, -outputs)
+        sample = Sample(np.ldexp(rows, -inputs), weights, values, scale, np.ldexp(reach, -inputs))
+        targets = None if targets is None else np.ldexp(targets, -outputs)
+        units = inputs.tolist(), outputs.tolist()
+        return cls(shifted(form, *units), sample, targets, *units)
+
+    def in_raw_units(self, circuit: Circuit) -> Circuit:
+        """Return a circuit of these units in those of the model."""
+        return shifted_ports(circuit, self.inputs, self.outputs)
 
 
 def error_to_targets(circuit: Circuit, X: Any, y: Any, sample_weight: Any = None) -> float:

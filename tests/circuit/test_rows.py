@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -71,6 +71,27 @@ def test_outputs_of_very_different_scales_have_their_own_units(table):
     circuit = compile_circuit(model, X, epsilon=0.05, y=np.ldexp(Y, places))
     assert circuit.nodes == usual.nodes
     assert_array_equal(np.ldexp(simulate(circuit, X), -places), simulate(usual, X))
+
+
+@pytest.mark.parametrize("places", [(300, 0, -300), (-900, 70, 900)])
+def test_errors_are_true_at_every_scale_of_the_features(table, places):
+    X, y = table
+    model = LinearRegression().fit(X, y)
+    usual = compile_circuit(model, X, epsilon=0.05, y=y)
+    model.coef_ = np.ldexp(model.coef_, -np.array(places))
+    circuit = compile_circuit(model, np.ldexp(X, places), epsilon=0.05, y=y)
+    assert circuit.nodes == usual.nodes
+    assert_array_equal(simulate(circuit, np.ldexp(X, places)), simulate(usual, X))
+
+
+def test_thresholds_are_those_of_features_in_their_own_units(table):
+    X, y = table
+    tree = HistGradientBoostingRegressor(max_iter=3, max_leaf_nodes=8)
+    usual = compile_circuit(tree.fit(X, y), X, epsilon=0.1, y=y)
+    places = (400, 0, -400)
+    circuit = compile_circuit(tree.fit(np.ldexp(X, places), y), np.ldexp(X, places), epsilon=0.1, y=y)
+    assert circuit.nodes == usual.nodes
+    assert_array_equal(simulate(circuit, np.ldexp(X, places)), simulate(usual, X))
 
 
 # Frames

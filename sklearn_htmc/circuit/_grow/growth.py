@@ -28,7 +28,7 @@ _LOOKED_AT = 96  # candidates per step
 _AT_ONCE = 12  # of which are added at most, or a tenth of the terms
 _MOST_STEPS = 40  # per level
 _IN_VAIN = 3  # steps that add nothing, where each looks at other rows, after which a level ends
-_ALONE = 40  # significant bits of an output without terms
+_ALONE = 53  # significant bits of an output without terms: those of a double
 _LAST = -8  # binary place of constants, which take no gates where there are no weights
 
 
@@ -174,8 +174,8 @@ def graph_of(
     outputs, exponents = [], []
     for sizes, constant, place in zip(level.sizes.T, level.constants + center, places, strict=True):
         used = np.flatnonzero(sizes)
-        # A constant alone may be far smaller than the unit.
-        least = _LAST if len(used) else min(_LAST, math.frexp(constant)[1] - _ALONE)
+        # A constant alone may be far smaller than the unit, or far larger.
+        least = _LAST if len(used) else math.frexp(constant)[1] - _ALONE
         last = min([least, *(round(math.log2(abs(size))) for size in sizes[used].tolist())])
         terms = [
             (writer.bit(number), round(math.ldexp(size, -last)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from sklearn_htmc._network import SparseNetwork
-from sklearn_htmc.circuit._fixed_point import Floats
+from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._graph import Graph
 from sklearn_htmc.circuit._simulate import simulate
 
@@ -115,40 +115,53 @@ class Wired:
 Form = SparseNetwork | TreeEnsemble | Wired
 
 
-def shifted(form: Form, places: Sequence[int]) -> Form:
-    """Return the function whose outputs are those of another one times powers of two.
+def shifted(form: Form, inputs: Sequence[int], outputs: Sequence[int]) -> Form:
+    """Return the function in units that are powers of two: ``z -> 2^-outputs * form(2^inputs * z)``.
 
     Parameters
     ----------
     form : SparseNetwork, TreeEnsemble or Wired
         The function.
-    places : sequence of int
-        Binary exponents, one per output.
+    inputs, outputs : sequence of int
+        Binary exponents of the units of features and outputs.
     """
-    exponents = np.asarray(places)
+    before, after = np.asarray(inputs), -np.asarray(outputs)
     if isinstance(form, Wired):
-        return Wired(shifted_outputs(form.graph, places))
+        return Wired(shifted_ports(form.graph, (-before).tolist(), after.tolist()))
     if isinstance(form, TreeEnsemble):
-        trees = tuple(replace(tree, value=np.ldexp(tree.value, exponents)) for tree in form.trees)
-        return replace(form, trees=trees, offset=np.ldexp(form.offset, exponents))
-    *rest, last = form.blocks
+        trees = tuple(
+            replace(tree, threshold=np.ldexp(tree.threshold, -before[tree.feature]), value=np.ldexp(tree.value, after))
+            for tree in form.trees
+        )
+        return replace(form, trees=trees, offset=np.ldexp(form.offset, after))
+    first, *rest = form.blocks
+    first = replace(first, inner=_shifted(first.inner, 0, before), skip=_shifted(first.matrix, 0, before))
+    *rest, last = first, *rest
     last = replace(
         last,
-        outer=_shifted_rows(last.outer, exponents),
-        skip=_shifted_rows(last.matrix, exponents),
-        offset=np.ldexp(last.offset, exponents),
+        outer=_shifted(last.outer, after, 0),
+        skip=_shifted(last.matrix, after, 0),
+        offset=np.ldexp(last.offset, after),
     )
-    return replace(form, blocks=(*rest, last))
+    return replace(form, blocks=(*rest, last), input_range=np.ldexp(form.input_range, -before))
 
 
-def shifted_outputs(graph: AnyGraph, places: Sequence[int]) -> AnyGraph:
-    """Return a circuit whose outputs count as those of another one times powers of two; its gates are the same."""
-    formats = zip(graph.output_formats, places, strict=True)
+def shifted_ports(graph: AnyGraph, inputs: Sequence[int], outputs: Sequence[int]) -> AnyGraph:
+    """Return a circuit whose ports count as those of another one times powers of two; its gates are the same."""
     return replace(
-        graph, output_formats=tuple(replace(form, exponent=form.exponent + place) for form, place in formats)
+        graph,
+        input_formats=_shifted_formats(graph.input_formats, inputs),
+        output_formats=_shifted_formats(graph.output_formats, outputs),
     )
 
 
-def _shifted_rows(matrix: csr_array, exponents: NDArray[np.intp]) -> csr_array:
-    data = np.ldexp(matrix.data, np.repeat(exponents, np.diff(matrix.indptr)))
+def _shifted_formats(formats: Sequence[Format], places: Sequence[int]) -> tuple[Format, ...]:
+    return tuple(replace(form, exponent=form.exponent + place) for form, place in zip(formats, places, strict=True))
+
+
+def _shifted(matrix: csr_array, rows: NDArray[np.intp] | int, columns: NDArray[np.intp] | int) -> csr_array:
+    """Return a matrix whose rows and columns are multiplied by powers of two."""
+    n_rows, n_columns = matrix.shape
+    of_rows = np.repeat(np.broadcast_to(rows, n_rows), np.diff(matrix.indptr))
+    data = np.ldexp(matrix.data, of_rows + np.broadcast_to(columns, n_columns)[matrix.indices])
     return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
