@@ -33,9 +33,8 @@ _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
 _ONLINE_STEPS = 8  # of a call with few rows
-_SINGLE = (1e-30, 1e30)  # sizes of numbers that single precision holds with all its digits
+_SINGLE = (1e-30, 1e30)  # sizes of numbers that float32 holds with all its digits, and parts and multiples of them
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
-_SINGLE = (1e-30, 1e30)  # sizes of targets that float32 can hold, with room for parts and multiples
 _DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
 
 

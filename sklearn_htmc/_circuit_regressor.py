@@ -19,6 +19,7 @@ from sklearn_htmc._circuit_task import Labels, Task
 from sklearn_htmc._network import Floats
 from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit import Circuit, Format, lower, simulate
+from sklearn_htmc.circuit._frames import names_of_fit
 from sklearn_htmc.circuit._grow.growth import Level, prices_down_to
 from sklearn_htmc.circuit._grow.path import CircuitPath, Report, Validation, levels, validated
 from sklearn_htmc.circuit._lower._forms import Wired
@@ -234,9 +235,7 @@ class CircuitRegressor(TableRegressor):
             if level.gates > 2.0 * most + _FEW:  # levels count about, a circuit exactly
                 break
         self.path_ = CircuitPath.of(found, growth, task.center, task.places, plan.validation, plan.ratio)
-        names = getattr(self, "feature_names_in_", None)
-        circuit = self._chosen(task, alpha, most)
-        self.circuit_ = replace(circuit, feature_names=None if names is None else tuple(map(str, names)))
+        self.circuit_ = replace(self._chosen(task, alpha, most), feature_names=names_of_fit(self))
         self.n_gates_ = self.circuit_.n_gates
         self.alpha_ = alpha
         self.teacher_ = plan.teacher

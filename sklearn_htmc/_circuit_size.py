@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import Circuit, lower, simulate
 from sklearn_htmc.circuit._compile import Way, compile_circuit, search_circuit
-from sklearn_htmc.circuit._frames import require_names
+from sklearn_htmc.circuit._frames import names_of_fit, require_names
 from sklearn_htmc.circuit._lower._forms import Wired
 from sklearn_htmc.circuit._rows import error_to_targets
 
@@ -143,7 +143,7 @@ class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
             If the estimator is not fitted.
         """
         self._validate_params()
-        require_names(getattr(estimator, "feature_names_in_", None), X)
+        require_names(names_of_fit(estimator), X)
         if isinstance(estimator, CircuitSizeScorer):
             X = estimator._validated(X)  # refuses an unfitted estimator
             return self._score_of_circuit(estimator.circuit_, X, y, sample_weight)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 
 import numpy as np
 import pytest
+import threadpoolctl
+import torch
 from estimators import QUICK, quick_fit
 
 from sklearn_htmc import ResNetNormRegressor
@@ -17,6 +20,24 @@ def one_thread():
     """Small products lose on two threads, most of all beside other work; `fit_problems` sees to it itself."""
     with one_thread_each():
         yield
+
+
+@pytest.fixture
+def two_threads():
+    """Let every library have two threads, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with threadpoolctl.threadpool_limits(2):
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def interruptible():
+    """Let SIGINT raise KeyboardInterrupt, also where the tests were started in the background and ignore it."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

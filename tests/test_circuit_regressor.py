@@ -389,7 +389,8 @@ def test_a_teacher_that_predicts_nonsense_is_named(friedman):
         CircuitRegressor(1e-2, teacher=Wrong()).fit(*friedman)
 
 
-def test_interrupting_a_fit_stops_it_and_leaves_nothing(friedman):
+@pytest.mark.usefixtures("interruptible")
+def test_interrupting_a_fit_stops_it_and_leaves_nothing():
     model = CircuitRegressor(1e-7)
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):

@@ -360,15 +360,6 @@ def state_of_the_process():
     }
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    with threadpoolctl.threadpool_limits(2):
-        yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("n_outputs", [1, 2])
 @BOTH_ALPHAS
 def test_fit_leaves_the_state_of_the_process_as_it_was(ramps, quick, two_threads, alpha, n_outputs):
@@ -419,14 +410,6 @@ def test_fits_in_several_threads_leave_the_state_of_the_process_as_it_was(ramps,
 def running_threads():
     """Return the threads of Python code; those of a test runner are dummies that show up when they like."""
     return {thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)}
-
-
-@pytest.fixture
-def interruptible():
-    """Let SIGINT raise KeyboardInterrupt, also where the tests were started in the background and ignore it."""
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, handler)
 
 
 @BOTH_ALPHAS

@@ -20,20 +20,13 @@ from sklearn_htmc import CircuitRegressor, CircuitSizeScorer, DeepSplineRegresso
 from sklearn_htmc._threads import one_blas_thread, one_thread_each
 from sklearn_htmc.circuit import compile_circuit
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 
 def counts():
     """Return the threads of torch and of every library, as the calling thread sees them."""
     pools = {pool["filepath"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
     return pools | {"torch": torch.get_num_threads()}
-
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    with threadpoolctl.threadpool_limits(2):
-        yield
-    torch.set_num_threads(before)
 
 
 def blas():

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Format
-from sklearn_htmc.circuit._frames import names_of_fit
+from sklearn_htmc.circuit._frames import names_of, names_of_fit
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Graph, verify
 from sklearn_htmc.circuit._growing import LITTLE, grown
@@ -231,7 +231,7 @@ def search_circuit(
         n_rows = min(_ELSEWHERE, 2 * len(sample.X))
         elsewhere = sample_elsewhere(sample, form, n_rows, _UNSEEN).error_of(tries.best)
         circuit = task.in_raw_units(tries.best)
-        circuit = replace(circuit, error_elsewhere=elsewhere, feature_names=names_of_fit(model, X))
+        circuit = replace(circuit, error_elsewhere=elsewhere, feature_names=names_of_fit(model) or names_of(X))
         verify(circuit)
         return Search(circuit, tries.best.error, tries.formats)
 

@@ -14,17 +14,10 @@ from sklearn_htmc.circuit._fixed_point import Floats
 _SHOWN = 5  # names in a text
 
 
-def numbers(given: Any, name: str, *, ensure_2d: bool = True, ensure_all_finite: bool = True) -> Floats:
+def numbers(given: Any, name: str, *, ensure_2d: bool = True) -> Floats:
     """Return a dense float64 array; raise ValueError for what holds no numbers, ``pandas.NA`` included."""
     try:
-        array = check_array(
-            given,
-            accept_sparse="csr",
-            dtype=np.float64,
-            input_name=name,
-            ensure_2d=ensure_2d,
-            ensure_all_finite=ensure_all_finite,
-        )
+        array = check_array(given, accept_sparse="csr", dtype=np.float64, input_name=name, ensure_2d=ensure_2d)
     except TypeError as error:
         raise ValueError(f"{name} must hold numbers alone, and no missing ones: {error}.") from error
     return np.asarray(array.toarray() if issparse(array) else array)
@@ -36,18 +29,17 @@ def names_of(X: Any) -> tuple[str, ...] | None:
     return None if names is None else tuple(str(name) for name in names)
 
 
-def names_of_fit(model: Any, X: Any) -> tuple[str, ...] | None:
-    """Return the names that a model was fitted with, or else those of a frame; None where there are none."""
-    fitted = getattr(model, "feature_names_in_", None)
-    return names_of(X) if fitted is None else tuple(str(name) for name in fitted)
+def names_of_fit(model: Any) -> tuple[str, ...] | None:
+    """Return the names that a model was fitted with; None where there are none."""
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else tuple(str(name) for name in names)
 
 
-def require_names(expected: Sequence[str] | None, X: Any) -> None:
+def require_names(expected: tuple[str, ...] | None, X: Any) -> None:
     """Refuse a frame whose columns are others than those of the fit, or in another order."""
     names = names_of(X)
-    if expected is None or names is None or list(names) == list(expected):
+    if expected is None or names is None or names == expected:
         return
-    expected = [str(name) for name in expected]
     what = "in the order of the fit" if sorted(names) == sorted(expected) else "those of the fit"
     raise ValueError(f"X must have the columns {_listed(expected)}, {what}, got {_listed(names)}.")
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import Floats
-from sklearn_htmc.circuit._frames import names_of, numbers, require_names
+from sklearn_htmc.circuit._frames import names_of, names_of_fit, numbers, require_names
 from sklearn_htmc.circuit._lower import lower
 from sklearn_htmc.circuit._lower._forms import Form, shifted, shifted_ports
 from sklearn_htmc.circuit._quantise.sample import Sample
@@ -52,7 +52,7 @@ class Task:
     def of(cls, model: Any, X: Any, y: Any, sample_weight: Any) -> Task:
         """Lower a model, and bring the rows to compare on in order."""
         form = lower(model)
-        require_names(getattr(model, "feature_names_in_", None), X)
+        require_names(names_of_fit(model), X)
         rows, targets, weights = _rows(X, y, sample_weight, form.n_features, form.n_outputs)
         values = form(rows)
         if not np.isfinite(values).all():
