@@ -12,15 +12,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from sklearn_htmc._network import Block, Floats, RegularizationPath, SparseNetwork
+from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._table import Moments, Scaling, Seen, Table
+from sklearn_htmc._units import SINGLE, in_units
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Problems, Report, Settings
@@ -33,7 +34,6 @@ _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
 _ONLINE_STEPS = 8  # of a call with few rows
-_SINGLE = (1e-30, 1e30)  # sizes of numbers that float32 holds with all its digits, and parts and multiples of them
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
 _DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
 
@@ -52,56 +52,6 @@ def automatic_strengths(n_rows: int) -> Floats:
     """
     largest = min(1.0, 0.5 / math.sqrt(n_rows))
     return np.asarray(largest * 10.0 ** (-0.5 * np.arange(_N_STRENGTHS)), dtype=np.float64)
-
-
-def in_units(
-    network: SparseNetwork,
-    features: Scaling,
-    targets: Scaling,
-    *,
-    input_range: Floats,
-    clip: bool,
-    single: bool = False,
-) -> SparseNetwork:
-    """Return a network of standardised units in raw ones: the scalings become part of the first and the last block.
-
-    With ``single``, weights are those of single precision: that takes half the room.
-    """
-    first, *rest = network.blocks
-    *rest, last = [_after_scaling(first, features, single), *rest]
-    blocks = (*rest, _before_scaling(last, targets))
-    if single:
-        blocks = tuple(
-            replace(
-                b, inner=_rounded(b.inner), outer=_rounded(b.outer), skip=None if b.skip is None else _rounded(b.skip)
-            )
-            for b in blocks
-        )
-    return SparseNetwork(blocks, input_range, clip=clip)
-
-
-def _rounded(matrix: csr_array) -> csr_array:
-    """Return a matrix rounded to single precision, where its entries have sizes that allow it."""
-    size = np.abs(matrix.data)
-    if not size.size or size.max() > _SINGLE[1] or size.min() < _SINGLE[0]:
-        return matrix
-    return csr_array((matrix.data.astype(np.float32).astype(np.float64), matrix.indices, matrix.indptr), matrix.shape)
-
-
-def _after_scaling(block: Block, scaling: Scaling, single: bool) -> Block:
-    """Return the block of what a scaling returns; its offset goes with weights that are rounded perhaps."""
-    scale = _diagonal(1.0 / scaling.scale)
-    skip, inner = csr_array(block.matrix @ scale), csr_array(block.inner @ scale)
-    if single:
-        skip, inner = _rounded(skip), _rounded(inner)
-    return Block(inner, block.bias - inner @ scaling.center, block.outer, skip, block.offset - skip @ scaling.center)
-
-
-def _before_scaling(block: Block, scaling: Scaling) -> Block:
-    """Return the block followed by the inverse of a scaling."""
-    scale = _diagonal(scaling.scale)
-    outer, skip = csr_array(scale @ block.outer), csr_array(scale @ block.matrix)
-    return Block(block.inner, block.bias, outer, skip, block.offset * scaling.scale + scaling.center)
 
 
 def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
@@ -138,11 +88,6 @@ def _taken_over(table: Table, before: Seen) -> Table:
         features=merged(features, table.features, before.features),
         targets=merged(targets, table.targets, before.targets),
     )
-
-
-def _diagonal(values: Floats) -> csr_array:
-    n = values.size
-    return csr_array((values, np.arange(n), np.arange(n + 1)), shape=(n, n))
 
 
 def _worthwhile_device(device: str, n_rows: int) -> str:
@@ -197,7 +142,7 @@ class TableRegressor(RegressorMixin, BaseEstimator):
         weights = _checked_weights(sample_weight, X.shape[0])
         y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
         size = np.abs(y.reshape(len(y), -1)).max(axis=0)
-        fits = bool(((size == 0) | ((_SINGLE[0] < size) & (size < _SINGLE[1]))).all())
+        fits = bool(((size == 0) | ((SINGLE[0] < size) & (size < SINGLE[1]))).all())
         self._y_fits_single = fits if reset else fits and getattr(self, "_y_fits_single", True)
         return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
 

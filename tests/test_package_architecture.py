@@ -33,7 +33,8 @@ LAYERS = {
     "_table": Layer({"_network"}, outside={"numpy"}),
     "_threads": Layer(outside={"threadpoolctl"}, deferred_outside={"torch"}),
     "_training": Layer({"_network", "_threads", "_training"}, outside={"numpy", "scipy", "sklearn", "torch"}),
-    "_base": Layer({"_network", "_table"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
+    "_units": Layer({"_network", "_table"}, outside={"numpy", "scipy"}),
+    "_base": Layer({"_network", "_table", "_units"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
     "_resnet_norm": Layer({"_base", "_network", "_table"}, {"_training"}, {"numpy", "sklearn"}),
     "_spline_form": Layer({"_network"}, outside={"numpy", "scipy"}),
     "_deep_spline": Layer(

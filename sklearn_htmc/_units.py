@@ -1,0 +1,68 @@
+"""Networks in raw units: the scalings of a table become part of the first and the last block."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from sklearn_htmc._network import Block, Floats, SparseNetwork
+from sklearn_htmc._table import Scaling
+
+SINGLE = (1e-30, 1e30)  # sizes of numbers that float32 holds with all its digits, and parts and multiples of them
+
+
+def in_units(
+    network: SparseNetwork,
+    features: Scaling,
+    targets: Scaling,
+    *,
+    input_range: Floats,
+    clip: bool,
+    single: bool = False,
+) -> SparseNetwork:
+    """Return a network of standardised units in raw ones: the scalings become part of the first and the last block.
+
+    With ``single``, weights are those of single precision: that takes half the room.
+    """
+    first, *rest = network.blocks
+    *rest, last = [_after_scaling(first, features, single), *rest]
+    blocks = (*rest, _before_scaling(last, targets))
+    if single:
+        blocks = tuple(
+            replace(
+                b, inner=_rounded(b.inner), outer=_rounded(b.outer), skip=None if b.skip is None else _rounded(b.skip)
+            )
+            for b in blocks
+        )
+    return SparseNetwork(blocks, input_range, clip=clip)
+
+
+def _rounded(matrix: csr_array) -> csr_array:
+    """Return a matrix rounded to single precision, where its entries have sizes that allow it."""
+    size = np.abs(matrix.data)
+    if not size.size or size.max() > SINGLE[1] or size.min() < SINGLE[0]:
+        return matrix
+    return csr_array((matrix.data.astype(np.float32).astype(np.float64), matrix.indices, matrix.indptr), matrix.shape)
+
+
+def _after_scaling(block: Block, scaling: Scaling, single: bool) -> Block:
+    """Return the block of what a scaling returns; its offset goes with weights that are rounded perhaps."""
+    scale = _diagonal(1.0 / scaling.scale)
+    skip, inner = csr_array(block.matrix @ scale), csr_array(block.inner @ scale)
+    if single:
+        skip, inner = _rounded(skip), _rounded(inner)
+    return Block(inner, block.bias - inner @ scaling.center, block.outer, skip, block.offset - skip @ scaling.center)
+
+
+def _before_scaling(block: Block, scaling: Scaling) -> Block:
+    """Return the block followed by the inverse of a scaling."""
+    scale = _diagonal(scaling.scale)
+    outer, skip = csr_array(scale @ block.outer), csr_array(scale @ block.matrix)
+    return Block(block.inner, block.bias, outer, skip, block.offset * scaling.scale + scaling.center)
+
+
+def _diagonal(values: Floats) -> csr_array:
+    n = values.size
+    return csr_array((values, np.arange(n), np.arange(n + 1)), shape=(n, n))
