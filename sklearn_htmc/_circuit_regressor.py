@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -20,16 +20,18 @@ from sklearn_htmc._network import Floats
 from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit import Circuit, Format, lower, simulate
 from sklearn_htmc.circuit._frames import names_of_fit
-from sklearn_htmc.circuit._grow.growth import Level, prices_down_to
+from sklearn_htmc.circuit._grow.growth import FACTOR, Level, prices_down_to
 from sklearn_htmc.circuit._grow.path import CircuitPath, Report, Validation, levels, validated
+from sklearn_htmc.circuit._grow.pool import Definition
 from sklearn_htmc.circuit._lower._forms import Wired
-from sklearn_htmc.circuit._rules import Rules, importances, rules_of
+from sklearn_htmc.circuit._rules import Rules, importances, moments_of_terms, rules_of, terms_of
 
 _DEFAULT_ALPHA = 1e-3  # where there are too few rows to choose
 _SHARES = (1.0, 0.5, 0.0)  # of the values of the teacher in what is grown on, that are tried
 _OWN_ROWS = 0.3  # weight of the rows where perturbed rows stand beside them
 _TREES, _LEAF = 300, 10  # trees of the boosted half of the teacher "auto", and rows in their leaves
 _BEYOND = 1.2  # times a budget: circuits up to there may fit into it after resynthesis
+_MOST_GATES = 10_000.0  # about, after which growth on many rows ends
 _FEW = 50.0  # gates by which the estimate during growth may be too large
 
 
@@ -50,6 +52,8 @@ class _Plan:
         Of its labels in what is grown on at the rows.
     teacher : regressor or None
         That it comes from.
+    is_grown : bool
+        Whether the circuits of validation are those that are wanted.
     """
 
     validation: Validation | None = None
@@ -57,6 +61,7 @@ class _Plan:
     labels: Labels | None = None
     share: float = 0.0
     teacher: Any = None
+    is_grown: bool = False
 
 
 class CircuitRegressor(TableRegressor):
@@ -75,8 +80,9 @@ class CircuitRegressor(TableRegressor):
     ----------
     alpha : float or "auto", default="auto"
         Price of a gate in units of the variance of y: the regularisation strength. Useful values go from 1e-2 (a few
-        rules) to 1e-6 (thousands of gates). "auto" chooses it by the error on held-out rows inside `fit`: three folds,
-        or a tenth of the rows above 10,000.
+        rules) to 1e-6 (thousands of gates). "auto" chooses it by the error on held-out rows inside `fit`: by folds,
+        or, above 10,000 rows, by a tenth of them; the circuit is then the one grown on the others, of at most about
+        10,000 gates.
     max_gates : int, default=None
         Budget: the circuit has at most so many gates. None sets no limit.
     teacher : None, "auto" or regressor, default=None
@@ -86,8 +92,7 @@ class CircuitRegressor(TableRegressor):
     augment : bool, default=True
         Without a teacher: whether to grow on perturbed rows as well, which the circuits grown on parts of the rows
         label in the mean. That smooths the function and costs little where those parts choose alpha anyway; with a
-        given alpha, a fit takes several times as long. Above 10,000 rows there is only one such part, and nothing is
-        added.
+        given alpha, a fit takes several times as long. Above 10,000 rows nothing is added.
     input_formats : mapping, default=None
         Fixed-point formats of some features, by number or name; the others are chosen such that values that differ have
         different codes.
@@ -221,38 +226,59 @@ class CircuitRegressor(TableRegressor):
         return found
 
     def _fit_task(self, task: Task, report: Report) -> None:
-        plan = self._plan(task, report)
-        if self.alpha != "auto":
-            alpha = float(self.alpha)
-        else:
-            alpha = _DEFAULT_ALPHA if plan.validation is None else plan.validation.price * plan.ratio
-        growth = task.grown_on(task.everywhere(), plan.labels, plan.share).grown(task.ports, task.importance)
         most = np.inf if self.max_gates is None else _BEYOND * self.max_gates
-        found = list[Level]()
-        for level in levels(growth, prices_down_to(alpha)):
-            report(level)
-            found.append(level)
-            if level.gates > 2.0 * most + _FEW:  # levels count about, a circuit exactly
-                break
-        self.path_ = CircuitPath.of(found, growth, task.center, task.places, plan.validation, plan.ratio)
+        beyond = 2.0 * most + _FEW  # levels count about, a circuit exactly
+        plan = self._plan(task, report, beyond)
+        alpha, found, definitions = self._grown(task, plan, report, beyond)
+        self.path_ = CircuitPath.of(
+            found, definitions, task.ports, task.center, task.places, plan.validation, plan.ratio
+        )
         self.circuit_ = replace(self._chosen(task, alpha, most), feature_names=names_of_fit(self))
         self.n_gates_ = self.circuit_.n_gates
         self.alpha_ = alpha
         self.teacher_ = plan.teacher
-        self.feature_importances_ = importances(self.circuit_, task.X, task.weights)
-        self._shares = task.shares(self.circuit_)
+        _, terms = terms_of(self.circuit_)
+        self._shares, variances = moments_of_terms(self.circuit_, terms, task.X, task.weights)
+        self.feature_importances_ = importances(self.circuit_, terms, variances)
 
-    def _plan(self, task: Task, report: Report) -> _Plan:
+    def _grown(
+        self, task: Task, plan: _Plan, report: Report, beyond: float
+    ) -> tuple[float, list[Level], Sequence[Definition]]:
+        """Return the price of a gate, the levels down to it or to some gates, and the pool that they refer to."""
+        validation = plan.validation
+        if validation is not None and plan.is_grown:
+            levels_there, definitions = validation.grown[0]
+            return validation.price, levels_there[: validation.best + 1], definitions
+        if self.alpha != "auto":
+            alpha = float(self.alpha)
+        else:
+            alpha = _DEFAULT_ALPHA if validation is None else validation.price * plan.ratio
+        growth = task.grown_on(task.everywhere(), plan.labels, plan.share).grown(task.ports, task.importance)
+        found = list[Level]()
+        for level in levels(growth, prices_down_to(alpha)):
+            report(level)
+            found.append(level)
+            if level.gates > beyond:
+                break
+        return alpha, found, growth.pool.definitions
+
+    def _plan(self, task: Task, report: Report, beyond: float) -> _Plan:
         """Grow on parts of the rows, to learn from the others how far to go, and what to grow on."""
         taught = None if self.teacher is None else self._taught_plan(task, report)
         if taught is not None:
             return taught
         held_out = task.held_out() if task.can_be_judged else []
-        augment = self.augment and len(held_out) > 1
+        is_large = len(held_out) == 1
+        augment = self.augment and not is_large and bool(held_out)
         if not augment and (self.alpha != "auto" or not held_out):
             return _Plan()
-        ratio = task.share_inside * (_OWN_ROWS if augment else 1.0)
         parts = [(task.measured(~out), task.measured(out)) for out in held_out]
+        if is_large:
+            # What is grown on nine tenths of many rows is as good.
+            most = min(beyond, _MOST_GATES)
+            validation = validated(task.ports, parts, task.importance, factor=FACTOR, most=most, report=report)
+            return _Plan(validation, is_grown=True)
+        ratio = task.share_inside * (_OWN_ROWS if augment else 1.0)
         validation = validated(task.ports, parts, task.importance, report=report)
         return _Plan(validation, ratio, labels=task.labels_of_folds(validation) if augment else None)
 

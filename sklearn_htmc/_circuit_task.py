@@ -22,7 +22,6 @@ from sklearn_htmc.circuit._grow.path import Rows, Validation
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._resynthesis.refine import Refinement
-from sklearn_htmc.circuit._rules import terms_of, values_of_terms
 from sklearn_htmc.circuit._simulate import simulate
 
 Bits = NDArray[np.bool_]
@@ -228,8 +227,3 @@ class Task:
             if (n_gates := count_gates(other)) <= max_gates
         ]
         return self.finished(found[min(costs)[1]]) if costs else None
-
-    def shares(self, circuit: Circuit) -> Floats:
-        """Return the means of the terms of a circuit."""
-        _, terms = terms_of(circuit)
-        return self.weights @ values_of_terms(circuit, terms, self.X) if terms else np.zeros(0)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sklearn_htmc.circuit._simulate import simulate
 _DIGITS = 6  # of numbers in conditions
 _SHOWN = 60  # rules that are printed
 _WIDEST = 100  # characters of a condition that is printed
+_ROWS = 8_192  # whose values are in memory at once
 
 
 class Rule(NamedTuple):
@@ -126,29 +127,43 @@ def terms_of(graph: Graph) -> tuple[list[float], list[Term]]:
     return constants, terms
 
 
-def values_of_terms(graph: Graph, terms: Sequence[Term], X: Any) -> Floats:
-    """Return what the nodes of terms are on rows, of shape (n_rows, n_terms)."""
+def moments_of_terms(graph: Graph, terms: Sequence[Term], X: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Return the weighted means and variances of the nodes of terms over rows, of shape (n_terms,) both."""
+    if not terms:
+        return np.zeros(0), np.zeros(0)
     numbers = tuple(term.node for term in terms)
     formats = tuple(Format(graph.nodes[number].low, graph.nodes[number].high, 0) for number in numbers)
-    return simulate(Graph(graph.nodes, numbers, graph.input_formats, formats), X)
+    nodes = Graph(graph.nodes, numbers, graph.input_formats, formats)
+    parts = [slice(first, first + _ROWS) for first in range(0, len(X), _ROWS)]
+    mean: Floats = np.zeros(len(terms))
+    for part in parts:
+        mean += weights[part] @ simulate(nodes, X[part])
+    variance: Floats = np.zeros(len(terms))
+    for part in parts:
+        variance += weights[part] @ np.square(simulate(nodes, X[part]) - mean)
+    return mean, variance
 
 
-def importances(graph: Graph, X: Floats, weights: Floats) -> Floats:
+def importances(graph: Graph, terms: Sequence[Term], variances: Floats) -> Floats:
     """Return the share of every feature in the variances of the terms, of shape (n_features,).
 
     A term counts for the features that it reads in equal parts.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    terms : sequence of Term
+        Of the graph.
+    variances : ndarray of shape (n_terms,)
+        Of the nodes of the terms.
     """
-    _, terms = terms_of(graph)
     found = np.zeros(len(graph.input_formats))
-    if not terms:
-        return found
-    values = values_of_terms(graph, terms, X)
-    unit = max(abs(term.weight) for term in terms)
+    unit = max((abs(term.weight) for term in terms), default=1.0)
     read = _Features(graph)
-    for term, column in zip(terms, values.T, strict=True):
-        variance = float(weights @ np.square(column - weights @ column)) * (term.weight / unit) ** 2
+    for term, variance in zip(terms, variances.tolist(), strict=True):
         features = sorted(read.of(term.node))
-        found[features] += variance / max(len(features), 1)
+        found[features] += variance * (term.weight / unit) ** 2 / max(len(features), 1)
     return found / (found.sum() or 1.0)
 
 

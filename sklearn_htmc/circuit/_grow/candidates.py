@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats
-from sklearn_htmc.circuit._grow.pool import Both, Pool
+from sklearn_htmc.circuit._grow.pool import Both, Pool, Singles
 from sklearn_htmc.circuit._grow.terms import ADDER, Terms
 
 _LEAST_ROWS = 10.0  # on either side of a bit
@@ -23,8 +23,6 @@ _INPUTS = 160  # ... of which at least so many are of inputs
 FEE = np.float32(1.0)  # gates that a low bit, which goes up and down with its feature, counts more in a conjunction
 _ROWS = 4_000  # on which conjunctions are scored
 _POLARITIES = ((False, False), (False, True), (True, True))
-
-Singles = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

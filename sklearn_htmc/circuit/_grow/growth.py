@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats, Integers
 from sklearn_htmc.circuit._graph import Builder, Graph
-from sklearn_htmc.circuit._grow.candidates import Candidate, Candidates, views
-from sklearn_htmc.circuit._grow.pool import Both, Definition, Pool, Writer
+from sklearn_htmc.circuit._grow.candidates import Candidates, views
+from sklearn_htmc.circuit._grow.pool import Bits, Both, Definition, Pool, Writer
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._grow.swaps import Swaps
 from sklearn_htmc.circuit._grow.terms import Terms
@@ -115,20 +115,28 @@ class Growth:
     def _step(self, price: float) -> int:
         """Add the best candidates, each if it is worth its gates beside those before it; return how many."""
         n_added, most = 0, max(_AT_ONCE, len(self.terms) // 10)
-        for candidate in self._candidates.best(price, _LOOKED_AT):
-            n_added += self._added(candidate, price)
+        found = self._candidates.best(price, _LOOKED_AT)
+        if not found:
+            return 0
+        columns = np.stack([self._column(candidate.bit) for candidate in found])
+        gains = self.terms.most_gains(columns, price)
+        for candidate, column, gain in zip(found, columns, gains.tolist(), strict=True):
+            if gain > price * self.pool.cost(candidate.bit):
+                n_added += self._added(candidate.bit, column, price)
             if n_added == most:
                 break
         return n_added
 
-    def _added(self, candidate: Candidate, price: float) -> bool:
-        pool, bit = self.pool, candidate.bit
-        column = pool.value(bit) if isinstance(bit, Both) else pool.columns[bit]
+    def _column(self, bit: int | Both) -> Bits:
+        return self.pool.value(bit) if isinstance(bit, Both) else self.pool.columns[bit]
+
+    def _added(self, bit: int | Both, column: Bits, price: float) -> bool:
+        """Add a bit if that is worth it."""
         centred = self.terms.centred(column)
         sizes, gain = self.terms.best_sizes(centred, price)
-        if gain <= price * pool.cost(bit):
+        if gain <= price * self.pool.cost(bit):
             return False
-        self.terms.add(pool.conjunction(bit) if isinstance(bit, Both) else bit, sizes, centred)
+        self.terms.add(self.pool.conjunction(bit) if isinstance(bit, Both) else bit, sizes, centred)
         return True
 
 

@@ -63,14 +63,14 @@ class Validation:
         Mean held-out squared error at every level.
     n_rows : int
         Number of rows that were held out.
-    grown : tuple of (Level, sequence of Definition)
-        The last sums of every fold, and the pools that they refer to.
+    grown : tuple of (list of Level, sequence of Definition)
+        The sums of every fold, level by level, and the pool that they refer to.
     """
 
     prices: Floats
     losses: Floats
     n_rows: int
-    grown: tuple[tuple[Level, Sequence[Definition]], ...]
+    grown: tuple[tuple[list[Level], Sequence[Definition]], ...]
 
     @property
     def best(self) -> int:
@@ -90,7 +90,7 @@ class Validation:
 
     def mean(self, codes: list[Integers]) -> Floats:
         """Return the mean of the last sums of all folds on any rows, of shape (n_rows, n_outputs)."""
-        found = [values_of(level, definitions, codes) for level, definitions in self.grown]
+        found = [values_of(levels[-1], definitions, codes) for levels, definitions in self.grown]
         return np.asarray(np.mean(found, axis=0))
 
 
@@ -100,6 +100,8 @@ def validated(
     importance: Floats,
     *,
     last: float | None = None,
+    factor: float = _COARSER,
+    most: float = _MOST_GATES,
     report: Report | None = None,
 ) -> Validation:
     """Grow on rows of several folds, side by side, until the rows that each leaves out are predicted no better.
@@ -114,6 +116,10 @@ def validated(
         What a squared error of every output counts.
     last : float, default=None
         Price at which to end; None ends where larger circuits are no better.
+    factor : float, default=0.5
+        Between the prices.
+    most : float, default=20_000
+        Gates beyond which growth ends.
     report : callable, default=None
         Told of every level.
     """
@@ -121,14 +127,16 @@ def validated(
     prices, losses = list[float](), list[float]()
     share = sum(float(outside.weights.sum()) for _, outside in folds)
     least, enough = np.inf, np.inf
-    for price in prices_down_to(_SMALLEST if last is None else last, _COARSER):
+    found = [list[Level]() for _ in folds]
+    for price in prices_down_to(_SMALLEST if last is None else last, factor):
         loss, gates, going = 0.0, 0.0, False
-        found = [growth.level(price) for growth in growths]
-        for level, growth, (_, outside) in zip(found, growths, folds, strict=True):
+        for grown, growth, (_, outside) in zip(found, growths, folds, strict=True):
+            level = growth.level(price)
+            grown.append(level)
             predicted = values_of(level, growth.pool.definitions, outside.codes)
             loss += outside.loss(predicted, importance) / share
             gates += level.gates / len(folds)
-            going |= level.loss > _PERFECT and level.gates < _MOST_GATES
+            going |= level.loss > _PERFECT and level.gates < most
             if report is not None:
                 report(level)
         prices.append(price)
@@ -137,9 +145,9 @@ def validated(
             least, enough = loss, _TIMES * gates + _MORE
         if not going or (last is None and gates > enough):
             break
-    grown = tuple((level, growth.pool.definitions) for level, growth in zip(found, growths, strict=True))
     n_rows = sum(len(outside.weights) for _, outside in folds)
-    return Validation(np.array(prices), np.array(losses), n_rows, grown)
+    pools = (growth.pool.definitions for growth in growths)
+    return Validation(np.array(prices), np.array(losses), n_rows, tuple(zip(found, pools, strict=True)))
 
 
 def levels(growth: Growth, prices: Sequence[float]) -> Iterator[Level]:
@@ -182,7 +190,8 @@ class CircuitPath:
     def of(
         cls,
         levels: Sequence[Level],
-        growth: Growth,
+        definitions: Sequence[Definition],
+        ports: Ports,
         center: Floats,
         places: Sequence[int],
         validation: Validation | None,
@@ -194,8 +203,10 @@ class CircuitPath:
         ----------
         levels : sequence of Level
             In the order of growth.
-        growth : Growth
-            That they come from.
+        definitions : sequence of Definition
+            The pool that they refer to.
+        ports : Ports
+            Formats of the inputs.
         center : ndarray of shape (n_outputs,)
             What is added to the outputs, in units of the sums.
         places : sequence of int
@@ -208,8 +219,8 @@ class CircuitPath:
         prices = np.array([level.price for level in levels])
         held_out = np.full(len(levels), np.nan) if validation is None else validation.at(prices / ratio)
         new = [place for place, level in enumerate(levels) if place == 0 or not _same(level, levels[place - 1])]
-        definitions, renumbered = _compacted([levels[place] for place in new], growth.pool.definitions)
-        return cls(held_out[new], renumbered, definitions, growth.ports, center, tuple(places))
+        kept, renumbered = _compacted([levels[place] for place in new], definitions)
+        return cls(held_out[new], renumbered, kept, ports, center, tuple(places))
 
     def __len__(self) -> int:
         return len(self._levels)

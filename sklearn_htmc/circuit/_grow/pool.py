@@ -13,6 +13,9 @@ from sklearn_htmc.circuit._graph import Builder
 from sklearn_htmc.circuit._grow.ports import Ports
 
 Bits = NDArray[np.bool_]
+Singles = NDArray[np.float32]
+
+_BLOCK = 16  # columns that are made numbers at once
 
 
 class Above(NamedTuple):
@@ -58,6 +61,31 @@ class Both(NamedTuple):
 
 
 Definition = Above | Digit | Both
+
+
+def products(columns: Bits, places: Sequence[int], values: Singles) -> Singles:
+    """Return the sums over the rows of some bits times some values.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n_bits, n_rows)
+        Bits.
+    places : sequence of int
+        Which of them.
+    values : ndarray of shape (n_values, n_rows)
+        Values.
+
+    Returns
+    -------
+    ndarray of shape (len(places), n_values)
+        The sums.
+    """
+    found = np.empty((len(places), len(values)), dtype=np.float32)
+    bytes_of = columns.view(np.uint8)  # whose conversion to numbers is faster
+    for first in range(0, len(places), _BLOCK):
+        some = slice(first, first + _BLOCK)
+        np.matmul(bytes_of[places[some]].astype(np.float32), values.T, out=found[some])
+    return found
 
 
 class Pool:
@@ -114,14 +142,20 @@ class Pool:
         """Values of the bits, of shape (n_bits, n_rows)."""
         return self._columns[: len(self)]
 
+    def products(self, bits: Sequence[int], values: Singles) -> Singles:
+        """Return `products` of some bits of the pool."""
+        return products(self._columns, bits, values)
+
     def conjunction(self, both: Both) -> int:
         """Return the number of a conjunction, which is made where there is none yet."""
         number = self._known.get(both)
         if number is None:
             number = self._known[both] = len(self)
             if number >= len(self._columns):
-                room = np.zeros((max(64, number // 2), self._columns.shape[1]), dtype=np.bool_)
-                self._columns = np.concatenate([self._columns, room])
+                # What is not written yet takes no memory.
+                columns = np.empty((number + max(64, number // 2), self._columns.shape[1]), dtype=np.bool_)
+                columns[:number] = self._columns
+                self._columns = columns
             self._columns[number] = self.value(both)
             self.definitions.append(both)
             self.own.append(1.0)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_htmc.circuit._fixed_point import Floats
-from sklearn_htmc.circuit._grow.candidates import FEE, Candidates, Singles
-from sklearn_htmc.circuit._grow.pool import Both, Pool
+from sklearn_htmc.circuit._grow.candidates import FEE, Candidates
+from sklearn_htmc.circuit._grow.pool import Both, Pool, Singles
 from sklearn_htmc.circuit._grow.terms import Terms
 
 _LEAST_GAIN = 1e-12
@@ -51,7 +51,7 @@ class Swaps:
         is_better = gain > _LEAST_GAIN and pool.number(found) not in terms.bits
         if is_better:
             bit = pool.conjunction(found) if isinstance(found, Both) else found
-            terms.replace(place, bit, centred)
+            terms.replace(place, bit)
         pool.read(bit, 1)
         return is_better
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats
-from sklearn_htmc.circuit._grow.pool import Pool
+from sklearn_htmc.circuit._grow.pool import Bits, Pool, Singles, products
 
 ADDER = 5.0  # gates of a full adder, which takes one bit out of a sum
 _SHRUNK = 0.8  # of the best weight is where a new one starts
@@ -47,6 +47,8 @@ class Terms:
         Of the values; bits are centred, so this is the constant beside them.
     residual : ndarray of shape (n_outputs, n_rows)
         Values without the sums.
+    means : ndarray of shape (n_terms,)
+        Of the bits of the terms.
     rho : float
         The ridge.
     """
@@ -58,9 +60,10 @@ class Terms:
         self.bits: list[int] = []
         self.sizes: Floats = np.zeros((0, len(importance)))
         self.rho = _RIDGE / len(weights)
-        self._centred: NDArray[np.float32] = np.zeros((64, len(weights)), dtype=np.float32)
-        self._gram: Floats = np.zeros((64, 64))
-        self._n_known = 0  # terms whose products with all are in the Gram matrix
+        self.means: Floats = np.zeros(0)
+        self._gram: Singles = np.zeros((64, 64), dtype=np.float32)
+        self._unknown = set[int]()  # places of terms whose products are not in the Gram matrix
+        self._settled_at = np.inf  # price at which no weight gains by a change
 
     def __len__(self) -> int:
         return len(self.bits)
@@ -71,20 +74,23 @@ class Terms:
         return float(self.importance @ (np.square(self.residual) @ self.weights))
 
     @property
-    def means(self) -> Floats:
-        """Means of the bits of the terms."""
-        return np.array([self.pool.columns[bit] @ self.weights for bit in self.bits])
-
-    @property
     def gates(self) -> float:
         """About how many gates the sums and all bits that are read take."""
         pool = self.pool
         own = sum(gates for gates, n in zip(pool.own, pool.n_readers, strict=True) if n)
         return own + ADDER * float(np.count_nonzero(self.sizes))
 
-    def centred(self, column: NDArray[np.bool_]) -> Floats:
+    def centred(self, column: Bits) -> Floats:
         """Return a bit without its mean."""
         return np.asarray(column - float(column @ self.weights), dtype=np.float64)
+
+    def most_gains(self, columns: Bits, price: float) -> Floats:
+        """Return what new bits gain at most, with any weights, without the price of the bits themselves."""
+        right = np.vstack([self.residual * self.weights, self.weights]).astype(np.float32)
+        found = products(columns, range(len(columns)), right).astype(np.float64)
+        means = found[:, -1:]
+        falls = np.square(found[:, :-1]) / (means * (1.0 - means) + self.rho) * self.importance
+        return np.asarray(np.maximum(falls - price * ADDER, 0.0).sum(axis=1))
 
     def best_sizes(self, centred: Floats, price: float) -> tuple[Floats, float]:
         """Return weights for a new bit, and what they gain without the price of the bit itself."""
@@ -101,22 +107,26 @@ class Terms:
     def add(self, bit: int, sizes: Floats, centred: Floats) -> None:
         """Add a term, or its weights to those of the same bit where that has none yet."""
         self.residual -= sizes[:, None] * centred
+        self._settled_at = np.inf
         for place, other in enumerate(self.bits):
             if other == bit and not ((self.sizes[place] != 0) & (sizes != 0)).any():
                 self.sizes[place] += sizes
                 return
         n = len(self.bits)
-        if n == len(self._centred):
-            self._centred = np.concatenate([self._centred, np.zeros_like(self._centred)])
+        if n == len(self._gram):
             self._gram = np.pad(self._gram, ((0, n), (0, n)))
-        self._centred[n] = centred
+        self._unknown.add(n)
         self.bits.append(bit)
         self.sizes = np.vstack([self.sizes, sizes])
+        self.means = np.append(self.means, self._mean(bit))
         self.pool.read(bit, 1)
+
+    def _mean(self, bit: int) -> float:
+        return float(self.pool.columns[bit] @ self.weights)
 
     def column(self, place: int) -> Floats:
         """Return the centred bit of a term."""
-        return np.asarray(self._centred[place], dtype=np.float64)
+        return np.asarray(self.pool.columns[self.bits[place]] - self.means[place], dtype=np.float64)
 
     def worth(self, residual: Floats, centred: Floats, sizes: Floats) -> float:
         """Return by how much squared error and ridge fall where a bit enters a sum that leaves a residual."""
@@ -124,13 +134,13 @@ class Terms:
         slopes, curvature = residual @ weighted, float(weighted @ centred) + self.rho
         return float(self.importance @ (sizes * (2.0 * slopes - sizes * curvature)))
 
-    def replace(self, place: int, bit: int, centred: Floats) -> None:
+    def replace(self, place: int, bit: int) -> None:
         """Let a term read another bit."""
-        gram = self._completed()
-        self.residual += self.sizes[place][:, None] * (self.column(place) - centred)
-        self._centred[place] = centred
-        gram[place] = gram[:, place] = self._centred[: len(self)] @ (centred * self.weights).astype(np.float32)
-        self.bits[place] = bit
+        self._settled_at = np.inf
+        before = self.column(place)
+        self._unknown.add(place)
+        self.bits[place], self.means[place] = bit, self._mean(bit)
+        self.residual += self.sizes[place][:, None] * (before - self.column(place))
 
     def settle(self, price: float) -> None:
         """Change one weight after the other, the one that gains most first, until none gains; drop terms without any.
@@ -138,12 +148,11 @@ class Terms:
         The objective is squared error + ridge + price * gates.
         """
         n = len(self.bits)
-        if not n:
+        if not n or price == self._settled_at:
             return
-        gram = self._completed()
-        weighted = (self.residual * self.weights).astype(np.float32)
-        slopes = (self._centred[:n] @ weighted.T).astype(np.float64)  # (n_terms, n_outputs)
-        curvature = gram.diagonal()[:, None] + self.rho
+        slopes = self._slopes().astype(np.float64)
+        gram = self._gram[:n, :n]
+        curvature = gram.diagonal().astype(np.float64)[:, None] + self.rho
         steps = np.array(_MOVES)
         saved = np.array([self.pool.saved(bit) for bit in self.bits])
         for _ in range(_MOST_CHANGES * n):
@@ -156,35 +165,45 @@ class Terms:
             best = int(gains.argmax())
             term, output, move = np.unravel_index(best, gains.shape)
             if gains[term, output, move] <= _LEAST_GAIN:
+                self._settled_at = price
                 break
             change = moves[term, output, move]
             self.sizes[term, output] += change
             slopes[:, output] -= change * gram[:, term]
-            self.residual[output] -= change * self._centred[term]
+            self.residual[output] -= change * self.column(int(term))
         self._drop()
 
-    def _completed(self) -> Floats:
-        """Return the Gram matrix; the products of terms that were added take one pass over all rows."""
-        n, known = len(self.bits), self._n_known
-        if known < n:
-            new = self._centred[known:n] * self.weights.astype(np.float32)
-            self._gram[:n, known:n] = self._centred[:n] @ new.T
-            self._gram[known:n, :known] = self._gram[:known, known:n].T
-            self._n_known = n
-        return self._gram[:n, :n]
+    def _slopes(self) -> Singles:
+        """Return the products of the bits and the residual, of shape (n_terms, n_outputs); complete the Gram matrix.
+
+        One pass over the bits of all terms does both.
+        """
+        unknown = sorted(self._unknown)
+        right = np.empty((len(unknown) + len(self.residual), len(self.weights)), dtype=np.float32)
+        for values, place in zip(right, unknown, strict=False):
+            values[:] = self.column(place) * self.weights
+        right[len(unknown) :] = self.residual * self.weights
+        n, found = len(self.bits), self.pool.products(self.bits, right)
+        self._gram[:n, unknown] = found[:, : len(unknown)]
+        self._gram[unknown, :n] = found[:, : len(unknown)].T
+        self._unknown.clear()
+        return found[:, len(unknown) :]
 
     def _drop(self) -> None:
-        keep = self.sizes.any(axis=1)
+        """Drop terms without a weight; the last ones take their places."""
+        keep: NDArray[np.bool_] = np.any(self.sizes, axis=1)
         if keep.all():
             return
         for place in np.flatnonzero(~keep).tolist():
             self.pool.read(self.bits[place], -1)
-        kept = np.flatnonzero(keep)
-        self._centred[: len(kept)] = self._centred[kept]
-        self._gram[: len(kept), : len(kept)] = self._gram[np.ix_(kept, kept)]
-        self._n_known = len(kept)
-        self.bits = [self.bits[place] for place in kept.tolist()]
-        self.sizes = self.sizes[kept]
+        n = int(keep.sum())
+        holes, moved = np.flatnonzero(~keep[:n]), n + np.flatnonzero(keep[n:])
+        self._gram[holes] = self._gram[moved]
+        self._gram[:, holes] = self._gram[:, moved]
+        order = np.arange(n)
+        order[holes] = moved
+        self.bits = [self.bits[place] for place in order.tolist()]
+        self.sizes, self.means = self.sizes[order], self.means[order]
 
 
 def _power(size: float) -> float:
