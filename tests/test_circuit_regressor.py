@@ -212,6 +212,23 @@ def test_perturbed_rows_that_the_folds_label_smooth(rng):
     assert np.mean(worse) > 1.02
 
 
+def test_many_rows_are_judged_by_a_tenth_of_them(rng):
+    X = rng.uniform(size=(10_500, 3))
+    y = np.where((X[:, 0] > 0.5) & (X[:, 1] > 0.25), 2.0, 0.0) + np.sin(6.0 * X[:, 2]) + 0.3 * rng.normal(size=len(X))
+    model = CircuitRegressor().fit(X, y)
+    path, chosen = model.path_, len(model.path_) - 1
+    # The rule of choice, from its definition: the first circuit that is hardly worse than the best one.
+    assert np.isfinite(path.validation_loss).all()
+    assert model.alpha_ == path.alphas[chosen]
+    assert path.validation_loss[chosen] <= path.validation_loss.min() * (1.0 + 0.6 / np.sqrt(1_050))
+    noise = 0.09 / y.var()
+    assert noise * 0.9 < path.validation_loss[chosen] < noise * 1.1
+    # A budget ends the search early.
+    small = CircuitRegressor(max_gates=10).fit(X, y)
+    assert small.n_gates_ <= 10
+    assert small.path_.n_gates.max() < 0.7 * path.n_gates.max()
+
+
 def test_where_rows_are_few_nothing_is_added():
     X, y = make_friedman1(9, random_state=0)
     first, second = (CircuitRegressor(1e-2, augment=augment).fit(X, y).predict(X) for augment in (True, False))

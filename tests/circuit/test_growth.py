@@ -13,7 +13,7 @@ from sklearn_htmc.circuit import Builder, Format, compile_circuit, count_gates, 
 from sklearn_htmc.circuit._grow.candidates import Candidates
 from sklearn_htmc.circuit._grow.growth import LARGEST, Growth, graph_of, prices_down_to, values_of
 from sklearn_htmc.circuit._grow.path import Rows, levels, validated
-from sklearn_htmc.circuit._grow.pool import Above, Both, Digit, Pool, Writer
+from sklearn_htmc.circuit._grow.pool import Above, Both, Digit, Pool, Writer, products
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._grow.swaps import Swaps
 from sklearn_htmc.circuit._grow.terms import ADDER, Terms
@@ -162,6 +162,29 @@ def test_scores_are_those_of_every_candidate_by_hand(table, ports):
         terms.add(pool.conjunction(best) if isinstance(best, Both) else best, sizes, terms.centred(column))
 
 
+def test_products_are_those_of_matrices_for_any_places(rng):
+    columns = rng.random((70, 333)) < 0.3
+    values = rng.normal(size=(3, 333)).astype(np.float32)
+    for places in ([], [5], rng.permutation(70)[:37].tolist()):
+        assert_allclose(products(columns, places, values), columns[places].astype(np.float32) @ values.T, atol=1e-4)
+
+
+def test_no_weight_gains_more_than_the_bound_and_the_best_real_one_gains_it(table, ports, growth):
+    growth.level(0.01)
+    terms, price = growth.terms, 1e-4
+    columns = growth.pool.columns[:40]
+    bounds = terms.most_gains(columns, price)
+    for column, bound in zip(columns, bounds, strict=True):
+        centred = terms.centred(column)
+        _, gain = terms.best_sizes(centred, price)
+        assert gain <= bound * (1.0 + 1e-4)
+        weighted = centred * terms.weights
+        best = (terms.residual @ weighted) / (weighted @ centred + terms.rho)
+        worth = [terms.worth(terms.residual, centred, size) for size in np.diag(best)]
+        assert bound == pytest.approx(sum(max(gained - price * ADDER, 0.0) for gained in worth), rel=1e-3, abs=1e-9)
+    assert (bounds > 0.0).sum() > 5
+
+
 # Sums
 
 
@@ -183,6 +206,21 @@ def test_residuals_are_values_less_sums(table, ports, growth):
         assert level.gates == growth.terms.gates
     assert len(level.bits) > 10
     assert_array_equal(np.log2(np.abs(level.sizes[level.sizes != 0])) % 1.0, 0.0)
+
+
+def test_products_of_terms_follow_additions_exchanges_and_removals(growth):
+    terms = growth.terms
+    n_terms = list[int]()
+    for price in (0.02, 1e-3, 1e-4, 0.02, 1e-3):
+        growth.level(price)
+        terms.settle(0.5 * price)
+        centred = np.array([terms.column(place) for place in range(len(terms))])
+        assert_allclose(terms.means, [terms.pool.columns[bit] @ terms.weights for bit in terms.bits])
+        known = [place for place in range(len(terms)) if place not in terms._unknown]
+        expected = (centred * terms.weights) @ centred.T
+        assert_allclose(terms._gram[np.ix_(known, known)], expected[np.ix_(known, known)], atol=1e-6)
+        n_terms.append(len(known))
+    assert n_terms[3] < n_terms[2]  # some were dropped
 
 
 def test_settled_weights_cannot_be_halved_doubled_turned_or_dropped_for_a_gain(growth):
