@@ -13,9 +13,10 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 TEST_FLAGS ?= -n 2 --dist worksteal
 QUALITY_FLAGS ?=
 SPEED_FLAGS ?=
+FUZZ_FLAGS ?= --seconds 30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format types doc benchmark-quality benchmark-speed clean distclean
+.PHONY: help demo test test-all fuzz lint format types doc benchmark-quality benchmark-speed clean distclean
 .DELETE_ON_ERROR:
 
 help: ## Show this list.
@@ -29,6 +30,9 @@ test: $(VENV)/.ready ## Run every test and doctest but the slow ones.
 
 test-all: $(VENV)/.ready ## Run the slow tests as well.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS) -m "slow or not slow"
+
+fuzz: $(VENV)/.ready ## Send random problems through everything, for half a minute.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py $(FUZZ_FLAGS)
 
 lint: $(VENV)/.ready ## Check style and spelling; changes nothing.
 	$(BIN)/ruff check .
