@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
+from sklearn_htmc._paths import best_of, in_shards, strengths_of
+from sklearn_htmc._progress import Progress
 from sklearn_htmc._table import Moments, Scaling, Seen, Table
 from sklearn_htmc._units import SINGLE, in_units
 
 if TYPE_CHECKING:
-    from sklearn_htmc._training.first_order import Problems, Report, Settings
+    from sklearn_htmc._training.first_order import Problems, Settings
+    from sklearn_htmc._training.paths import Rows
     from sklearn_htmc._training.task import Family
 
 _N_FOLDS = 3
@@ -90,7 +93,7 @@ def _taken_over(table: Table, before: Seen) -> Table:
     )
 
 
-def _worthwhile_device(device: str, n_rows: int) -> str:
+def worthwhile_device(device: str, n_rows: int) -> str:
     """Resolve "auto": CUDA where there is one and the problem is large enough to gain by it."""
     if device != "auto":
         return device
@@ -191,7 +194,7 @@ class NetworkRegressor(TableRegressor):
     def _settings(self, n_rows: int) -> Settings:
         raise NotImplementedError
 
-    def _set_own_attributes(self, path: RegularizationPath, table: Table) -> None:
+    def _set_own_attributes(self, path: RegularizationPath) -> None:
         raise NotImplementedError
 
     # Fitting.
@@ -256,22 +259,25 @@ class NetworkRegressor(TableRegressor):
         return str(device)
 
     def _fit_table(self, table: Table, device: str) -> None:
-        device = _worthwhile_device(device, len(table.X))
+        device = worthwhile_device(device, len(table.X))
         random_state = check_random_state(self.random_state)
         initial = self._initial_network(table) if self.warm_start and self._beats_the_mean(table) else None
-        with _Progress(self.verbose) as progress:
+        with Progress(self.verbose) as progress:
             alpha = self._chosen_alpha(table, device, random_state, progress)
             problems, settings = self._one_problem(table, alpha, random_state)
             path = self._fit_problems(table, problems, settings, device, progress, initial)
             progress.close(path)
         self.alpha_ = alpha
-        self._set_fitted(table, path, device)
+        self._set_fitted(table, self._in_raw_units(path, table), device)
+        self._warn_if_not_optimal()
+
+    def _warn_if_not_optimal(self) -> None:
         if not self.stationarity_ <= self.tol:
             warnings.warn(
                 f"stationarity_ is {self.stationarity_:.2g}, above tol={self.tol:g}, after {self.n_iter_} iterations: "
                 "the network is usable but not an exact optimum. Increase max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=3,  # the line that calls fit
+                stacklevel=4,  # the line that calls fit
             )
 
     def _beats_the_mean(self, table: Table) -> bool:
@@ -295,7 +301,7 @@ class NetworkRegressor(TableRegressor):
         return self._family(network.n_features, network.n_outputs, network).architecture.arrays_of(standardised)
 
     def _chosen_alpha(
-        self, table: Table, device: str, random_state: np.random.RandomState, progress: _Progress
+        self, table: Table, device: str, random_state: np.random.RandomState, progress: Progress
     ) -> float:
         """Return alpha, chosen by the held-out error of strengths x folds, one batch of problems, if it is "auto"."""
         if self.alpha != "auto":
@@ -347,7 +353,7 @@ class NetworkRegressor(TableRegressor):
         problems: Problems,
         settings: Settings,
         device: str,
-        progress: _Progress,
+        progress: Progress,
         initial: dict[str, Floats] | None = None,
     ) -> RegularizationPath:
         from sklearn_htmc._training.fit import fit_problems
@@ -362,6 +368,76 @@ class NetworkRegressor(TableRegressor):
             device=device,
             report=progress.start(len(problems) * settings.max_iter),
         )
+
+    def path(self, X: Any, y: Any, alphas: Any = 20, sample_weight: Any = None) -> RegularizationPath:
+        """Fit networks at many strengths; the estimator stays as it is.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        alphas : int or array-like of shape (n_alphas,), default=20
+            Strengths, or how many of them; `alpha` is not used.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the rows.
+
+        Returns
+        -------
+        RegularizationPath
+            `strengths`, falling, `networks` in raw units, `n_edges`, `loss`, `objective` and the like; each network
+            goes on from that of the next smaller strength.
+        """
+        twin = clone(self)
+        twin._validate_params()
+        device = twin._checked_device()
+        table, _ = twin._table(X, y, sample_weight)
+        strengths = strengths_of(alphas, len(table.X))
+        with Progress(self.verbose) as progress:
+            return twin._paths([table], strengths, worthwhile_device(device, len(table.X)), progress)[0]
+
+    def _paths(
+        self,
+        tables: Sequence[Table],
+        strengths: Floats,
+        device: str,
+        progress: Progress,
+        *,
+        n_restarts: int = 1,
+        is_warm: bool = True,
+        n_jobs: int | None = 1,
+    ) -> list[RegularizationPath]:
+        """Return a path in raw units for every table: for every strength, falling, the best one of the restarts.
+
+        The last table is that of all rows; those before it are of folds, whose networks are only to be ranked.
+        """
+        rows = [
+            part
+            for number, table in enumerate(tables, start=1)
+            for part in self._rows(table, n_restarts, is_brief=number < len(tables))
+        ]
+        family = self._family(tables[0].X.shape[1], tables[0].y.shape[1])
+        settings = self._settings(max(len(table.X) for table in tables))
+        if self.early_stopping:
+            settings = replace(settings, patience=int(self.n_iter_no_change))
+        options = {"family": family, "settings": settings, "is_warm": is_warm, "device": device}
+        found = in_shards(rows, strengths[::-1].tolist(), options, n_jobs, progress)
+        bests = [best_of(found[k * n_restarts : (k + 1) * n_restarts]) for k in range(len(tables))]
+        falling = np.arange(len(strengths))[::-1]
+        return [self._in_raw_units(path.entries(falling), table) for path, table in zip(bests, tables, strict=True)]
+
+    def _rows(self, table: Table, n_restarts: int, *, is_brief: bool) -> list[Rows]:
+        """Return the rows of a table, once with every seed."""
+        from sklearn_htmc._training.paths import Rows
+
+        random_state = check_random_state(self.random_state)
+        weights, held_out = table.weights, None
+        if self.early_stopping and table.n_groups > 1:
+            out = table.hold_out(float(self.validation_fraction), random_state)
+            weights, held_out = table.weights * ~out, table.weights * out
+        seeds = [int(random_state.randint(2**31 - 1)) for _ in range(n_restarts)]
+        return [Rows(table.X, table.y, weights, held_out, seed, is_brief) for seed in seeds]
 
     # Fitting on.
 
@@ -383,7 +459,7 @@ class NetworkRegressor(TableRegressor):
         return self
 
     def _advance(self, table: Table, device: str, before: Seen | None) -> None:
-        device = _worthwhile_device(device, len(table.X))
+        device = worthwhile_device(device, len(table.X))
         from sklearn_htmc._training.first_order import Memory, Problems
         from sklearn_htmc._training.fit import fit_more
 
@@ -419,14 +495,23 @@ class NetworkRegressor(TableRegressor):
         # Numbers, not the object: unpickling must not import torch.
         self._memory = None if memory is None else (sizes, vars(memory))
         self.alpha_ = alpha
-        self._set_fitted(table, path, device, single=True)  # what is trained in single precision
+        # What is trained in single precision.
+        self._set_fitted(table, self._in_raw_units(path, table, single=True), device)
 
-    def _in_raw_units(self, network: SparseNetwork, table: Table, *, single: bool = False) -> SparseNetwork:
+    def _in_raw_units(self, path: RegularizationPath, table: Table, *, single: bool = False) -> RegularizationPath:
         clip, span = self.extrapolation == "clip", table.input_range
-        return in_units(network, table.features, table.targets, input_range=span, clip=clip, single=single)
 
-    def _set_fitted(self, table: Table, path: RegularizationPath, device: str, *, single: bool = False) -> None:
-        self.network_ = self._in_raw_units(path.networks[0], table, single=single)
+        def raw(networks: tuple[SparseNetwork, ...]) -> tuple[SparseNetwork, ...]:
+            return tuple(
+                in_units(n, table.features, table.targets, input_range=span, clip=clip, single=single) for n in networks
+            )
+
+        sizes = tuple(None if size is None else replace(size, networks=raw(size.networks)) for size in path.sizes)
+        return replace(path, networks=raw(path.networks), sizes=sizes)
+
+    def _set_fitted(self, table: Table, path: RegularizationPath, device: str) -> None:
+        """Take over the only entry of a path in raw units."""
+        self.network_ = path.networks[0]
         self.n_edges_ = int(path.n_edges[0])
         self.n_neurons_ = self.network_.n_neurons
         self.objective_ = float(path.objective[0])
@@ -437,7 +522,7 @@ class NetworkRegressor(TableRegressor):
         self.feature_importances_ = path.feature_norms[0] / (total if total > 0 else 1.0)
         self.device_ = device
         self._seen = table.seen
-        self._set_own_attributes(path, table)
+        self._set_own_attributes(path)
 
     # Using the fit.
 
@@ -455,42 +540,3 @@ class NetworkRegressor(TableRegressor):
             Targets, of the shape that ``y`` had in fit; float32 if X is float32, else float64.
         """
         return self._predicted(X, lambda X: self.network_(X))
-
-
-class _Progress:
-    """A tqdm bar that is there only when asked for."""
-
-    def __init__(self, verbose: int | bool) -> None:
-        self.verbose = bool(verbose)
-        self.bar: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def start(self, total: int) -> Report | None:
-        """Open a bar, or lengthen the open one, and return what moves it."""
-        if not self.verbose:
-            return None
-        from tqdm.auto import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(total=0, unit="pass", leave=True)
-        self.bar.total += total
-        return self._report
-
-    def _report(self, n_done: int, loss: float, edges: float) -> None:
-        self.bar.set_postfix(loss=f"{loss:.3g}", edges=f"{edges:.0f}", refresh=n_done == 0)
-        self.bar.update(n_done)
-
-    def close(self, path: RegularizationPath) -> None:
-        """Show what the fit ended with."""
-        if self.bar is not None:
-            self.bar.set_postfix(
-                loss=f"{path.loss[0]:.3g}",
-                edges=int(path.n_edges[0]),
-                stationarity=f"{path.stationarity[0]:.2g}",
-            )

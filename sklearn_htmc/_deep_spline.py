@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._base import NetworkRegressor, automatic_batch
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
-from sklearn_htmc._table import Table
 
 if TYPE_CHECKING:
     from scipy.interpolate import PPoly
@@ -263,7 +262,7 @@ class DeepSplineRegressor(NetworkRegressor):
             weighting="path",
         )
 
-    def _set_own_attributes(self, path: RegularizationPath, table: Table) -> None:
+    def _set_own_attributes(self, path: RegularizationPath) -> None:
         self.rbv2_norm_ = float(path.norm[0])
         layers = self.layers_
         between = zip(layers[1:], layers[:-1], strict=True)

@@ -6,7 +6,8 @@ scipy only and states the exact meaning of the fitted function.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -293,6 +294,25 @@ class RegularizationPath:
     loss_curves: tuple[Floats, ...]
     feature_norms: Floats
     sizes: tuple[SizePath | None, ...] = ()
+
+    def entries(self, places: NDArray[np.intp] | Sequence[int]) -> RegularizationPath:
+        """Return the path of some of the problems."""
+
+        def some(value: Any) -> Any:
+            return tuple(value[place] for place in places) if isinstance(value, tuple) else value[np.asarray(places)]
+
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["sizes"] = values["sizes"] or (None,) * len(self.networks)
+        return RegularizationPath(**{name: some(value) for name, value in values.items()})
+
+    @classmethod
+    def joined(cls, paths: Sequence[RegularizationPath]) -> RegularizationPath:
+        """Return the path of the problems of some paths, one after the other."""
+
+        def all_of(values: list[Any]) -> Any:
+            return sum(values, ()) if isinstance(values[0], tuple) else np.concatenate(values)
+
+        return cls(**{field.name: all_of([getattr(path, field.name) for path in paths]) for field in fields(cls)})
 
 
 def _packed(matrix: csr_array) -> tuple[Any, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._base import NetworkRegressor, automatic_batch
 from sklearn_htmc._network import RegularizationPath, SparseNetwork
-from sklearn_htmc._table import Table
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Settings
@@ -212,12 +210,13 @@ class ResNetNormRegressor(NetworkRegressor):
             max_edges=own.max_edges,
         )
 
-    def _set_own_attributes(self, path: RegularizationPath, table: Table) -> None:
+    path_: Any
+
+    def _set_own_attributes(self, path: RegularizationPath) -> None:
         self.resnet_norm_ = float(path.norm[0])
         self.__dict__.pop("path_", None)
         if self.max_edges is not None and path.sizes and path.sizes[0] is not None:
-            sizes = path.sizes[0]
-            self.path_ = replace(sizes, networks=tuple(self._in_raw_units(n, table) for n in sizes.networks))
+            self.path_ = path.sizes[0]
 
     def circuit_size_bound(self, epsilon: float) -> int:
         """Bound the edges that are enough for an accuracy: ``min(n_edges_, ceil((R / epsilon)^2))``.

@@ -34,8 +34,15 @@ LAYERS = {
     "_threads": Layer(outside={"threadpoolctl"}, deferred_outside={"torch"}),
     "_training": Layer({"_network", "_threads", "_training"}, outside={"numpy", "scipy", "sklearn", "torch"}),
     "_units": Layer({"_network", "_table"}, outside={"numpy", "scipy"}),
-    "_base": Layer({"_network", "_table", "_units"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch", "tqdm"}),
-    "_resnet_norm": Layer({"_base", "_network", "_table"}, {"_training"}, {"numpy", "sklearn"}),
+    "_progress": Layer({"_network"}, {"_training"}, deferred_outside={"tqdm"}),
+    "_paths": Layer({"_network", "_progress", "_threads"}, {"_training"}, {"joblib", "numpy", "sklearn"}),
+    "_base": Layer(
+        {"_network", "_paths", "_progress", "_table", "_units"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch"}
+    ),
+    "_search": Layer({"_base", "_network", "_paths", "_progress", "_table"}, outside={"numpy", "sklearn"}),
+    "_resnet_norm": Layer({"_base", "_network"}, {"_training"}, {"numpy", "sklearn"}),
+    "_resnet_norm_cv": Layer({"_resnet_norm", "_search"}),
+    "_deep_spline_cv": Layer({"_deep_spline", "_search"}),
     "_spline_form": Layer({"_network"}, outside={"numpy", "scipy"}),
     "_deep_spline": Layer(
         {"_base", "_network", "_table"}, {"_spline_form", "_training"}, {"numpy", "sklearn"}, {"scipy"}
@@ -54,7 +61,9 @@ LAYERS = {
         {"numpy", "scipy", "sklearn"},
         {"tqdm"},
     ),
-    "__init__": Layer({"_circuit_regressor", "_circuit_size", "_deep_spline", "_resnet_norm"}),
+    "__init__": Layer(
+        {"_circuit_regressor", "_circuit_size", "_deep_spline", "_deep_spline_cv", "_resnet_norm", "_resnet_norm_cv"}
+    ),
 }
 
 # Who must not know of whom, not even through others.
@@ -270,7 +279,9 @@ def test_every_name_that_is_promised_is_there():
         "CircuitRegressor",
         "CircuitSizeScorer",
         "DeepSplineRegressor",
+        "DeepSplineRegressorCV",
         "ResNetNormRegressor",
+        "ResNetNormRegressorCV",
         "__version__",
     ]
     assert sorted(model_selection.__all__) == ["best_within_budget", "smallest_circuit"]

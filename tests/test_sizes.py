@@ -7,11 +7,12 @@ import oracles
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from sklearn.datasets import make_friedman1
+from sklearn.datasets import make_friedman1, make_regression
 from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_htmc import ResNetNormRegressor
-from sklearn_htmc._training import growth
+from sklearn_htmc._training import growth, surgery
 from sklearn_htmc._training.derivatives import ResidualCalculus
 from sklearn_htmc._training.gauss_newton import Problem, descend
 from sklearn_htmc._training.growth import with_new_edges, with_new_neurons
@@ -223,3 +224,21 @@ def test_no_network_on_the_path_explodes():
             assert np.mean((network(X_test)[:, 0] - y_test) ** 2) < 1.1 * linear
     best = min(np.mean((network(X_test)[:, 0] - y_test) ** 2) for network in path.networks)
     assert best < 0.2 * linear
+
+
+def test_removals_that_gain_nothing_but_rounding_end(monkeypatch, rng):
+    # On these rows, objectives fell by 1e-11 for thousands of steps, each of which counted as a success.
+    X, y = make_regression(n_samples=200, n_features=10, n_informative=1, bias=5.0, noise=20, random_state=42)
+    tried = []
+    lower = surgery._if_lower
+
+    def counting(*args):
+        tried.append(args)
+        return lower(*args)
+
+    monkeypatch.setattr(surgery, "_if_lower", counting)
+    X = StandardScaler().fit_transform(X).astype(np.float32)
+    sizes = {"n_blocks": 1, "width": 8, "n_neurons": 8, "max_iter": 8, "random_state": 0}
+    path = ResNetNormRegressor(**sizes, tol=1.0).path(X, y, [0.1, 0.01])
+    assert path.n_edges.max() < 60
+    assert 0 < len(tried) < 300

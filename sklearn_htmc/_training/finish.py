@@ -26,6 +26,7 @@ from sklearn_htmc._training.task import End, Finished, Network, Task, described
 from sklearn_htmc._training.threads import Stop, in_threads
 
 _LAST_STEPS = 15  # Gauss-Newton steps at the end
+_BRIEF_STEPS = 5  # of them where networks are only to be ranked
 _PATIENCE = 8  # single edges whose removal is tried at the very end
 _SECOND_ORDER_EDGES = 800  # above this a step costs more than it is worth
 _EDGES_PER_ROW = 3  # with more of them than that the data do not say where to go
@@ -69,7 +70,7 @@ class ResidualFamily:
                 trained = _without_negligible(*trained, rows)
                 problem = judge.consistent(*trained)
                 if budget is None:
-                    ways = [_at_minimum(problem, trained)]
+                    ways = [_at_minimum(problem, trained, is_brief=settings.is_brief)]
                 else:
                     ways = _to_budget(problem, trained, architecture, budget, task.seed, end)
             candidates.insert(0, ways[-1])
@@ -115,10 +116,12 @@ def _without_negligible(network: ResidualNetwork, parameters: Parameters, rows: 
     return network, parameters
 
 
-def _at_minimum(problem: Problem, network: Network) -> Network:
+def _at_minimum(problem: Problem, network: Network, *, is_brief: bool) -> Network:
     """Descend to a minimum, of removals too, where the network is small enough and the rows can tell where it is."""
     if _size(network) > min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(problem.rows.X)):
         return network
+    if is_brief:
+        return descend(problem, *network, max_steps=_BRIEF_STEPS, tol=1e-3).compacted()
     point = descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5)
     return pruned(problem, point, 0.0, patience=_PATIENCE).compacted()
 

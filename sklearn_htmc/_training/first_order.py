@@ -65,7 +65,9 @@ class Settings:
     rate : float or None
         Constant step size; None lets it grow and decay.
     polish : bool
-        Whether the second-order phase follows; to rank strengths it need not.
+        Whether the second-order phase follows.
+    is_brief : bool
+        Whether that takes a few steps and removes no edge in the end, which is enough to rank strengths.
     """
 
     max_iter: int
@@ -76,6 +78,7 @@ class Settings:
     patience: int | None = None
     rate: float | None = None
     polish: bool = True
+    is_brief: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ the same call with a different batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -87,7 +88,7 @@ def fit_problems(
 
     with one_thread_each() as n_threads:
         parts = in_threads(one_chunk, _chunks(len(problems), X32.device.type), n_threads)
-    return _as_path(problems, [item for part in parts for item in part])
+    return as_path(problems.strengths, [item for part in parts for item in part])
 
 
 def fit_more(
@@ -136,7 +137,7 @@ def fit_more(
         f, _ = network.forward(parameters.views, task.rows.X[None])
         parameters.views["c"][0] += share * (task.rows.weights @ (task.rows.y - f[0]))
         item = family.measured(task, (network, parameters), settings, trained.curves[0])
-    return _as_path(problems, [item]), trained.memory
+    return as_path(problems.strengths, [item]), trained.memory
 
 
 def _chunks(n_problems: int, device_type: str) -> list[tuple[int, int]]:
@@ -175,10 +176,11 @@ def _start_small(architecture: Architecture, start: Parameters, X: Tensor) -> No
             start.views[name].mul_(_SMALL / size)
 
 
-def _as_path(problems: Problems, items: list[Finished]) -> RegularizationPath:
+def as_path(strengths: Sequence[float], items: Sequence[Finished]) -> RegularizationPath:
+    """Collect what fits ended with."""
     certificates = [item.certificate for item in items]
     return RegularizationPath(
-        strengths=np.array(problems.strengths),
+        strengths=np.array(strengths),
         networks=tuple(item.network for item in items),
         objective=np.array([c.objective for c in certificates]),
         loss=np.array([c.loss for c in certificates]),

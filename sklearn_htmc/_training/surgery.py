@@ -24,6 +24,7 @@ _PRUNING_STEPS = 4  # the same where the price decides
 _EXPLOSION = 1.5  # times the objective that a removal may lead to, before the steps that repair it
 _SINGLES = 8  # edges whose true cost is looked at where all removals explode
 _TRIED = 0.3  # share of the edges that may go at once where they are cheap
+_MATTERS = 1e-6  # relative fall of the objective below which a step that removes nothing is one in vain
 _REPAIRED = 0.25  # of the objective: what steps after a removal may be expected to win back
 _HALVINGS = 6  # sizes of a removal that are tried
 
@@ -98,7 +99,9 @@ def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0, n
         best = min(trials, key=lambda trial: trial.objective + price * trial.n_edges)
         following = _if_lower(problem, point, best, price, n_steps)
         if following is not None:
-            point, failures = following, 0
+            fallen = point.objective - following.objective
+            matters = following.n_edges < point.n_edges or fallen > _MATTERS * point.objective
+            point, failures = following, 0 if matters else failures + 1
         elif n_tried:
             n_tried = min(n_tried, point.n_edges - best.n_edges) // 8
         else:

@@ -1,0 +1,49 @@
+"""A bar over the passes of a fit, where one is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from sklearn_htmc._network import RegularizationPath
+
+if TYPE_CHECKING:
+    from sklearn_htmc._training.first_order import Report
+
+
+class Progress:
+    """A tqdm bar that is there only when asked for."""
+
+    def __init__(self, verbose: int | bool) -> None:
+        self.verbose = bool(verbose)
+        self.bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def start(self, total: int) -> Report | None:
+        """Open a bar, or lengthen the open one, and return what moves it."""
+        if not self.verbose:
+            return None
+        from tqdm.auto import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=0, unit="pass", leave=True)
+        self.bar.total += total
+        return self._report
+
+    def _report(self, n_done: int, loss: float, edges: float) -> None:
+        self.bar.set_postfix(loss=f"{loss:.3g}", edges=f"{edges:.0f}", refresh=n_done == 0)
+        self.bar.update(n_done)
+
+    def close(self, path: RegularizationPath) -> None:
+        """Show what the fit ended with."""
+        if self.bar is not None:
+            self.bar.set_postfix(
+                loss=f"{path.loss[0]:.3g}",
+                edges=int(path.n_edges[0]),
+                stationarity=f"{path.stationarity[0]:.2g}",
+            )

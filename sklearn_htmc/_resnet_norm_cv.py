@@ -1,0 +1,125 @@
+"""ResNetNormRegressorCV: the strength chosen by cross-validated paths."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sklearn_htmc._resnet_norm import ResNetNormRegressor
+from sklearn_htmc._search import CrossValidatedRegressor, with_search
+
+
+class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
+    """`ResNetNormRegressor` with alpha chosen by cross-validation, a path of networks per fold.
+
+    All strengths, folds and restarts are trained as a few batches. Unlike ``alpha="auto"`` it shows the errors of every
+    strength and fold and takes any splitter, groups, a rule of selection and restarts. Rows of a fold are standardised
+    by themselves, as in a search over the plain regressor.
+
+    Parameters
+    ----------
+    alphas : int or array-like of shape (n_alphas,), default=20
+        Strengths to try, or how many: then they fall over three decades from ``1 / sqrt(n_samples)``.
+    cv : int, splitter or iterable, default=None
+        As for `sklearn.model_selection.GridSearchCV`, but that None deals rows to five folds at random, by
+        `random_state`, and keeps rows of equal features together; it does not depend on the order of rows.
+    selection : {"min", "one_se"}, default="min"
+        The alpha with the least mean held-out squared error, or the largest one, that of the smallest networks, whose
+        mean is within one standard error of it.
+    n_restarts : int, default=1
+        Random starts of every path; of each strength the one with the least objective counts.
+    n_blocks, width, n_neurons, weighting, max_edges, max_iter, tol, batch_size : object
+        See `ResNetNormRegressor`.
+    early_stopping, validation_fraction, n_iter_no_change, extrapolation, device, random_state, verbose : object
+        See `ResNetNormRegressor`.
+    warm_start : bool, default=True
+        Whether every network starts from that of the next smaller alpha in the same fold, in fewer passes; no fold sees
+        the weights of another one. False trains all of them from random weights, as separate fits do.
+    n_jobs : int, default=None
+        Workers of joblib that share the paths; ``joblib.parallel_config`` chooses which, a cluster for example. None
+        uses the threads that torch has in this process.
+
+    Attributes
+    ----------
+    alpha_ : float
+        The chosen strength.
+    alphas_ : ndarray of shape (n_alphas,)
+        All strengths, falling.
+    best_index_ : int
+        Where `alpha_` is among them.
+    mse_path_ : ndarray of shape (n_alphas, n_folds)
+        Mean squared errors on the held-out rows, in squared units of y, averaged over outputs. The mean over folds
+        that counts weights each by its rows.
+    n_edges_path_ : ndarray of shape (n_alphas, n_folds)
+        Edges of the networks of the folds.
+    path_ : RegularizationPath
+        The networks of all strengths on all rows, in raw units; `network_` is one of them.
+    network_, n_edges_, n_neurons_, resnet_norm_, objective_, stationarity_, loss_curve_, n_iter_ : object
+        See `ResNetNormRegressor`: of the network of `alpha_`, which saw all rows.
+    feature_importances_, device_, n_features_in_, feature_names_in_ : object
+        See `ResNetNormRegressor`.
+
+    See Also
+    --------
+    ResNetNormRegressor : One strength, or ``alpha="auto"``.
+    sklearn.linear_model.LassoCV : The same for linear functions.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_friedman1
+    >>> from sklearn_htmc import ResNetNormRegressorCV
+    >>> X, y = make_friedman1(n_samples=300, random_state=0)
+    >>> model = ResNetNormRegressorCV(alphas=[0.1, 0.03, 0.01], cv=3, tol=0.2, random_state=0).fit(X, y)
+    >>> model.mse_path_.shape, model.alpha_ == model.alphas_[model.best_index_]
+    ((3, 3), True)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = with_search(ResNetNormRegressor._parameter_constraints)
+
+    def __init__(
+        self,
+        alphas: Any = 20,
+        *,
+        cv: Any = None,
+        selection: str = "min",
+        n_restarts: int = 1,
+        n_blocks: int = 2,
+        width: int = 32,
+        n_neurons: int = 64,
+        weighting: str = "sensitivity",
+        max_edges: int | None = None,
+        max_iter: int = 300,
+        tol: float = 0.05,
+        batch_size: int | str = "auto",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 40,
+        extrapolation: str = "clip",
+        warm_start: bool = True,
+        device: Any = "auto",
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int | bool = 0,
+    ) -> None:
+        super().__init__(
+            n_blocks=n_blocks,
+            width=width,
+            n_neurons=n_neurons,
+            weighting=weighting,
+            max_edges=max_edges,
+            max_iter=max_iter,
+            tol=tol,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            extrapolation=extrapolation,
+            warm_start=warm_start,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.alphas = alphas
+        self.cv = cv
+        self.selection = selection
+        self.n_restarts = n_restarts
+        self.n_jobs = n_jobs

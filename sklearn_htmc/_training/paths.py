@@ -1,0 +1,140 @@
+"""Paths over strengths: every problem goes from the smallest strength up, from network to network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from sklearn_htmc._network import Floats, RegularizationPath
+from sklearn_htmc._threads import one_thread_each
+from sklearn_htmc._training.architecture import Architecture, Parameters
+from sklearn_htmc._training.first_order import Problems, Report, Settings, train
+from sklearn_htmc._training.fit import as_path
+from sklearn_htmc._training.task import End, Family, Finished, Task
+
+_SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
+_LEAST_PASSES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one path, in units of its own.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Standardised features.
+    y : ndarray of shape (n_samples, n_outputs)
+        Standardised targets.
+    weights : ndarray of shape (n_samples,)
+        Weights to train with.
+    held_out : ndarray of shape (n_samples,) or None
+        Weights with which early stopping judges.
+    seed : int
+        Seed of initial weights and row order.
+    is_brief : bool
+        Whether networks are only to be ranked; see `first_order.Settings`.
+    """
+
+    X: Floats
+    y: Floats
+    weights: Floats
+    held_out: Floats | None
+    seed: int
+    is_brief: bool
+
+
+def fit_paths(
+    rows: Sequence[Rows],
+    strengths: Sequence[float],
+    *,
+    family: Family,
+    settings: Settings,
+    is_warm: bool,
+    device: str = "cpu",
+    report: Report | None = None,
+) -> list[RegularizationPath]:
+    """Fit a path to each of some sets of rows, side by side.
+
+    Parameters
+    ----------
+    rows : sequence of Rows
+        Rows of every path.
+    strengths : sequence of float
+        Rising strengths.
+    family : Family
+        The networks.
+    settings : Settings
+        Settings of the first-order phase.
+    is_warm : bool
+        Whether the first-order phase of a strength goes on from where that of the strength before it has ended, in
+        fewer passes; else all start from the random weights of their seeds.
+    device : str
+        Torch device of the first-order phase.
+    report : callable or None
+        See `first_order.train`.
+
+    Returns
+    -------
+    list of RegularizationPath
+        One per set of rows, with one entry per strength.
+    """
+    X, y = np.concatenate([part.X for part in rows]), np.concatenate([part.y for part in rows])
+    weights = _blocks([part.weights for part in rows])
+    held_out = None
+    if settings.patience is not None:
+        held_out = _blocks([part.weights if part.held_out is None else part.held_out for part in rows])
+    architecture = family.trained
+    found: list[list[Finished]] = [[] for _ in rows]
+    with one_thread_each():
+        X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
+        start: Parameters | None = None
+        for strength, n_passes in zip(strengths, passes(strengths, settings.max_iter, is_warm=is_warm), strict=True):
+            problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
+            some = replace(settings, max_iter=n_passes)
+            n_rows = max(len(part.X) for part in rows)
+            trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
+            views = trained.parameters.views
+            for number, (part, items, curve) in enumerate(zip(rows, found, trained.curves, strict=True)):
+                task, end = Task.of(problems, number, X, y), End(report or _nobody, 1)
+                own = replace(some, is_brief=part.is_brief)
+                items.append(family.finished(task, architecture.compact(views, number), own, curve, end))
+            start = _start(architecture, trained.parameters, problems) if is_warm else None
+    return [as_path(strengths, items) for items in found]
+
+
+def passes(strengths: Sequence[float], max_iter: int, *, is_warm: bool) -> list[int]:
+    """Return the passes of every strength: all for the first, then in proportion to the step, of its logarithm."""
+    if not is_warm:
+        return [max_iter] * len(strengths)
+    steps = np.diff(np.log10(strengths))
+    more = [min(max_iter, max(_LEAST_PASSES, math.ceil(_SHARE * max_iter * step))) for step in steps.tolist()]
+    return [max_iter, *more]
+
+
+def _blocks(weights: Sequence[Floats]) -> Floats:
+    """Return weights of the rows of all parts, zero outside the own one, of shape (n_parts, n_samples)."""
+    ends = np.cumsum([0, *(len(part) for part in weights)])
+    found = np.zeros((len(weights), int(ends[-1])))
+    for row, part, first in zip(found, weights, ends.tolist(), strict=False):
+        row[first : first + len(part)] = part
+    return found
+
+
+def _start(architecture: Architecture, parameters: Parameters, problems: Problems) -> Parameters:
+    """Return where the next strength starts: random weights for what has diverged."""
+    for number, seed in enumerate(problems.seeds):
+        if all(bool(torch.isfinite(view[number]).all()) for view in parameters.views.values()):
+            continue
+        fresh = architecture.initial([seed])
+        for name, view in parameters.views.items():
+            view[number].copy_(fresh.views[name][0])
+    return parameters
+
+
+def _nobody(n_done: int, loss: float, edges: float) -> None:
+    """Take a report that nobody wants."""

@@ -1,0 +1,299 @@
+"""Cross-validated paths: what they are made of, what is chosen by them, and who works on them."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_htmc import DeepSplineRegressor, DeepSplineRegressorCV, ResNetNormRegressor, ResNetNormRegressorCV
+from sklearn_htmc._paths import strengths_of
+from sklearn_htmc._search import chosen
+from sklearn_htmc._training.paths import passes
+from sklearn_htmc.circuit import compile_circuit, simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
+
+ALPHAS = [0.1, 0.03, 0.01]
+SMALL = {"width": 8, "n_neurons": 8, "max_iter": 20, "random_state": 0}
+SPLINES = {"ranks": (), "n_neurons": 8, "max_iter": 20, "random_state": 0}
+SPLITTER = KFold(3, shuffle=True, random_state=0)
+
+
+@pytest.fixture
+def table(rng):
+    X = rng.normal(size=(90, 3))
+    return X, 30.0 * np.abs(X[:, 0]) + 20.0 * X[:, 1] + rng.normal(size=90)
+
+
+def search(**parameters):
+    return ResNetNormRegressorCV(**{"alphas": ALPHAS, "cv": SPLITTER} | SMALL | parameters)
+
+
+@parametrize_with_checks(
+    [
+        ResNetNormRegressorCV(alphas=[0.1, 0.01], cv=2, n_blocks=1, width=8, n_neurons=8, max_iter=8),
+        DeepSplineRegressorCV(alphas=[0.1, 0.01], cv=2, ranks=(), n_neurons=4, max_iter=4),
+    ]
+)
+def test_every_check_of_scikit_learn_passes(estimator, check):
+    check(estimator)
+
+
+# What paths are made of
+
+
+def test_errors_are_those_of_the_networks_of_the_folds(table, monkeypatch):
+    X, y = table
+    weights = np.arange(1.0, 91.0)
+    paths = []
+
+    def recording(self, *args, **keywords):
+        paths[:] = ResNetNormRegressor._paths(self, *args, **keywords)
+        return paths
+
+    monkeypatch.setattr(ResNetNormRegressorCV, "_paths", recording)
+    model = search().fit(X, y, weights)
+    assert model.mse_path_.shape == model.n_edges_path_.shape == (3, 3)
+    assert len(paths) == 4
+    for fold, (_, out) in enumerate(SPLITTER.split(X)):
+        expected = [np.average((n(X[out])[:, 0] - y[out]) ** 2, weights=weights[out]) for n in paths[fold].networks]
+        assert_allclose(model.mse_path_[:, fold], expected)
+        assert_array_equal(model.n_edges_path_[:, fold], paths[fold].n_edges)
+    shares = np.array([weights[out].sum() for _, out in SPLITTER.split(X)])
+    assert model.best_index_ == np.argmin(model.mse_path_ @ shares)
+
+
+def test_folds_see_nothing_but_their_own_rows(table):
+    X, y = table
+    model = DeepSplineRegressorCV(ALPHAS, cv=SPLITTER, **SPLINES).fit(X, y)
+    for fold, (inside, out) in enumerate(SPLITTER.split(X)):
+        path = DeepSplineRegressor(**SPLINES).path(X[inside], y[inside], ALPHAS)
+        expected = [np.mean((network(X[out])[:, 0] - y[out]) ** 2) for network in path.networks]
+        assert_allclose(model.mse_path_[:, fold], expected, rtol=0.05)  # the search for neurons is not exact
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_cold_paths_are_separate_fits(table, outputs):
+    X, y = table
+    y = y if outputs == 1 else np.column_stack([y, X[:, 2] * 1e-3])
+    model = search(warm_start=False).fit(X, y)
+    for place, alpha in enumerate(ALPHAS):
+        alone = ResNetNormRegressor(alpha, **SMALL).fit(X, y)
+        assert model.path_.objective[place] == pytest.approx(alone.objective_, rel=1e-3)
+        assert_allclose(model.path_.networks[place](X).reshape(alone.predict(X).shape), alone.predict(X), rtol=0.01)
+
+
+def test_warm_paths_begin_with_a_separate_fit_and_go_on(table):
+    X, y = table
+    model = search().fit(X, y)
+    path = ResNetNormRegressor(**SMALL).path(X, y, ALPHAS)
+    first = ResNetNormRegressor(ALPHAS[-1], **SMALL).fit(X, y)
+    assert_allclose(path.objective, model.path_.objective, rtol=5e-3)  # batches of other sizes round differently
+    assert path.objective[-1] == pytest.approx(first.objective_, rel=1e-3)
+    assert (np.diff(path.objective) < 0).all()  # a smaller strength has a smaller minimum
+    assert passes([0.01, 0.1, 0.11], 300, is_warm=True) == [300, 150, 20]
+    assert passes([0.01, 0.1], 300, is_warm=False) == [300, 300]
+
+
+def test_the_network_is_the_one_of_the_chosen_strength_on_all_rows(table):
+    X, y = table
+    model = search().fit(X, y)
+    assert_array_equal(model.alphas_, ALPHAS)
+    assert model.alpha_ == model.alphas_[model.best_index_]
+    assert model.network_ is model.path_.networks[model.best_index_]
+    assert model.n_edges_ == model.path_.n_edges[model.best_index_]
+    assert_array_equal(model.predict(X), model.path_.networks[model.best_index_](X)[:, 0])
+
+
+def test_restarts_are_compared_by_objective(table):
+    X, y = table
+    one, two = (search(n_restarts=n).fit(X, y).path_ for n in (1, 3))
+    assert (two.objective <= one.objective * (1.0 + 1e-6)).all()
+    assert (two.objective < one.objective * (1.0 - 1e-4)).any()
+
+
+# What is chosen
+
+
+def test_rules_of_selection_by_hand():
+    losses = np.array([[5.0, 5.0], [1.4, 2.0], [1.0, 2.0], [1.1, 2.1]])
+    even = np.array([0.5, 0.5])
+    assert chosen(losses, even, "min") == 2
+    # One standard error is std / sqrt(2) = .5: the second mean, 1.7, is within it, the first is not.
+    assert chosen(losses, even, "one_se") == 1
+    assert chosen(np.array([[1.0, 9.0], [2.0, 1.0]]), np.array([1.0, 0.0]), "min") == 0
+    assert chosen(np.array([[np.inf, np.inf], [2.0, 1.0]]), even, "one_se") == 1
+
+
+def test_one_standard_error_chooses_a_smaller_network(rng):
+    X = rng.normal(size=(80, 4))
+    y = X[:, 0] + rng.normal(size=80)
+    least, sparse = (search(selection=rule, alphas=[0.3, 0.1, 0.03, 0.003]).fit(X, y) for rule in ("min", "one_se"))
+    assert_allclose(least.mse_path_, sparse.mse_path_)
+    assert sparse.alpha_ >= least.alpha_
+    means = sparse.mse_path_ @ np.full(3, 1 / 3)
+    error = sparse.mse_path_[least.best_index_].std(ddof=1) / np.sqrt(3)
+    assert means[sparse.best_index_] <= means.min() + 1.05 * error
+    assert (means[: sparse.best_index_] > means.min() + 0.95 * error).all()
+
+
+def test_strengths_fall_over_three_decades():
+    found = strengths_of(7, 400)
+    assert_allclose(found, 0.05 * 10.0 ** -np.arange(0.0, 3.5, 0.5))
+    assert_array_equal(strengths_of([0.1, 0.3, 0.1], 400), [0.3, 0.1])
+
+
+def test_groups_are_kept_together(table):
+    X, y = table
+    groups = np.arange(90) % 6
+    model = search(cv=GroupKFold(3)).fit(X, y, groups=groups)
+    splits = list(GroupKFold(3).split(X, y, groups))
+    assert_allclose(model.mse_path_, search(cv=splits).fit(X, y).mse_path_)
+    with pytest.raises(ValueError, match="groups"):
+        search(cv=GroupKFold(3)).fit(X, y)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        search(cv=GroupKFold(3)).fit(X, y, groups=groups[:-1])
+
+
+def test_default_folds_do_not_depend_on_the_order_of_rows_nor_on_repetition(table, rng):
+    X, y = table
+    model = search(cv=None).fit(X, y)
+    order = rng.permutation(90)
+    shuffled = search(cv=None).fit(X[order], y[order])
+    times = rng.integers(0, 3, size=90)
+    repeated = search(cv=None).fit(np.repeat(X, times, axis=0), np.repeat(y, times))
+    weighted = search(cv=None).fit(X, y, times)
+    assert model.mse_path_.shape == (3, 5)
+    for one, other in ((model, shuffled), (weighted, repeated)):
+        assert_array_equal(one.mse_path_, other.mse_path_)
+        assert_array_equal(one.predict(X), other.predict(X))
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e200])
+def test_no_scale_of_targets_changes_the_choice(table, scale):
+    X, y = table
+    model, scaled = (search().fit(X, factor * y) for factor in (1.0, scale))
+    assert scaled.best_index_ == model.best_index_
+    assert_allclose(scaled.predict(X) / scale, model.predict(X), rtol=1e-3)
+
+
+# Who works on it
+
+
+def test_workers_change_nothing_but_rounding(table):
+    X, y = table
+    alone = search().fit(X, y)
+    for backend in ("threading", "loky"):
+        with joblib.parallel_config(backend=backend, n_jobs=2):
+            shared = search().fit(X, y)
+        assert_allclose(shared.mse_path_, alone.mse_path_, rtol=1e-3)
+        assert shared.alpha_ == alone.alpha_
+    assert_allclose(search(n_jobs=2).fit(X, y).mse_path_, alone.mse_path_, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alphas", 4),
+        ("cv", 4),
+        ("n_restarts", 2),
+        ("n_blocks", 1),
+        ("width", 4),
+        ("n_neurons", 4),
+        ("weighting", "path"),
+        ("max_edges", 5),
+        ("max_iter", 10),
+        ("batch_size", 16),
+        ("early_stopping", True),
+        ("warm_start", False),
+        ("random_state", 3),
+    ],
+)
+def test_every_parameter_changes_the_fit(table, name, value):
+    X, y = table
+    model, other = search().fit(X, y), search(**{name: value}).fit(X, y)
+    same = model.mse_path_.shape == other.mse_path_.shape and np.allclose(model.mse_path_, other.mse_path_, rtol=1e-6)
+    assert not same or not np.allclose(model.path_.objective, other.path_.objective, rtol=1e-6)
+
+
+def test_extrapolation_is_that_of_the_plain_regressor(table):
+    X, y = table
+    far = 10.0 * X[:5]
+    assert_array_equal(search().fit(X, y).predict(far), search().fit(X, y).predict(np.clip(far, X.min(0), X.max(0))))
+    assert not np.allclose(search(extrapolation="linear").fit(X, y).predict(far), search().fit(X, y).predict(far))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"alphas": [0.1, -1.0]}, "alphas must be"),
+        ({"alphas": []}, "alphas|minimum of 1"),
+        ({"alphas": 0}, "'alphas' parameter"),
+        ({"alphas": [[0.1]]}, "alphas must be"),
+        ({"selection": "max"}, "'selection' parameter"),
+        ({"n_restarts": 0}, "'n_restarts' parameter"),
+        ({"cv": "five"}, "'cv' parameter"),
+        ({"width": 0}, "'width' parameter"),
+    ],
+)
+def test_bad_parameters_are_refused_and_leave_nothing(table, parameters, message):
+    model = search(**parameters)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match=message):
+        model.fit(*table)
+    assert vars(model) == before
+
+
+def test_folds_without_weight_are_refused_or_do_not_count(table):
+    X, y = table
+    splits = list(SPLITTER.split(X))
+    inside, out = splits[0]
+    weights = np.ones(90)
+    weights[inside] = 0.0
+    with pytest.raises(ValueError, match="fold 0"):
+        search(cv=splits).fit(X, y, weights)
+    weights = np.ones(90)
+    weights[out] = 0.0
+    model = search(cv=splits).fit(X, y, weights)
+    assert model.best_index_ == np.argmin(model.mse_path_[:, 1:].mean(axis=1))
+    with pytest.raises(ValueError, match="cv=None needs 5 rows"):
+        search(cv=None).fit(X[:4], y[:4])
+
+
+def test_it_is_taken_wherever_the_plain_regressor_is(table, tmp_path):
+    X, y = table
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    model = search().fit(frame, y)
+    circuit = compile_circuit(model, frame, epsilon=0.2)
+    assert circuit.feature_names == ("a", "b", "c")
+    assert np.std(simulate(circuit, frame)[:, 0] - model.predict(frame)) <= 0.2 * np.std(model.predict(frame))
+    again = pickle.loads(pickle.dumps(model))
+    assert_array_equal(again.predict(frame), model.predict(frame))
+    assert str(clone(model)) == str(model)
+    more = clone(model).fit(frame, y).partial_fit(frame, y)
+    assert more.alpha_ == model.alpha_
+
+
+def test_verbose_counts_the_passes_of_all_paths(table, capsys):
+    search(verbose=1).fit(*table)
+    total = 4 * sum(passes(ALPHAS[::-1], SMALL["max_iter"], is_warm=True))
+    assert f"{total}/{total}" in capsys.readouterr().err
+
+
+def test_warnings_name_the_line_that_calls_fit(table):
+    with pytest.warns(ConvergenceWarning) as caught:
+        search(tol=0.0).fit(*table)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search(tol=10.0).fit(*table)
