@@ -11,7 +11,7 @@ Parts, for --only:
   scaling  growth of the fit time from 4,000 to 36,000 rows, as an exponent
   predict  a network of some 400 edges against an MLP: one row, and 100,000 rows
   circuits compilation of a network and of 500 trees, and simulation
-  compile  seconds of every stage of compiling two large networks: rounding, sharing of sums within it, growth, search
+  compile  seconds of every stage of compiling two large networks
   grown    CircuitRegressor: default fits of 1,000, 4,000, 8,000 and 40,000 rows, memory, prediction of a million rows
   large    a default fit on 40,000 rows: seconds and peak memory, in a process of its own
 
@@ -288,14 +288,14 @@ def circuits(repeats: int) -> Iterator[Measurement]:
 
 STAGES = {  # where stages of compiling are looked up when they are called
     "rounding": ("sklearn_htmc.circuit._compile", "_rounding"),
-    "sharing of sums, within rounding": ("sklearn_htmc.circuit._quantise.sums", "shared"),
+    "sharing, within rounding": ("sklearn_htmc.circuit._quantise.sums", "shared"),
     "growth": ("sklearn_htmc.circuit._compile", "_grown"),
-    "all that makes circuits smaller, growth included": ("sklearn_htmc.circuit._compile", "_shrink"),
+    "growth and search": ("sklearn_htmc.circuit._compile", "_shrink"),
 }
 
 
 def compiling(repeats: int) -> Iterator[Measurement]:
-    """Stages of compiling a dense network of 1,056 edges at a fine epsilon, and an MLP with layers of 64 neurons."""
+    """Stages of compiling a dense network of 4,212 edges at a fine epsilon, and an MLP with layers of 64 neurons."""
     from sklearn_htmc.circuit import compile_circuit
 
     X, y = friedman(1_000, seed=0)
@@ -308,7 +308,7 @@ def compiling(repeats: int) -> Iterator[Measurement]:
             runs.append(took)
         for stage in (*STAGES, "in all"):
             took_each = float(np.median([took[stage] for took in runs]))
-            yield Measurement(f"compile, {name}, epsilon {epsilon:g}: {stage}", took_each, target, "s")
+            yield Measurement(f"compile {name}, epsilon {epsilon:g}: {stage}", took_each, target, "s")
 
 
 def dense_network(X: np.ndarray, width: int = 26, n_neurons: int = 15, n_blocks: int = 5) -> Any:

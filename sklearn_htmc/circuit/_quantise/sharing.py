@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 MOST = 20_000_000  # pairs of terms that are looked at
-_AT_FIRST = 0.5  # of which to find the patterns of the rows as they are
+_AT_FIRST = 0.1  # of which to find the patterns of the rows as they are
 _COUNT = 10  # pairs that counting a pattern again is worth, and one more ...
 _BITS = 4_096  # ... for so many bits of the terms of a unit
 
