@@ -11,6 +11,7 @@ Parts, for --only:
   scaling  growth of the fit time from 4,000 to 36,000 rows, as an exponent
   predict  a network of some 400 edges against an MLP: one row, and 100,000 rows
   circuits compilation of a network and of 500 trees, and simulation
+  compile  seconds of every stage of compiling two large networks
   grown    CircuitRegressor: default fits of 1,000, 4,000, 8,000 and 40,000 rows, memory, prediction of a million rows
   large    a default fit on 40,000 rows: seconds and peak memory, in a process of its own
 
@@ -28,11 +29,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from peers import MODELS, available_cores, lightgbm, mlp, ours
@@ -282,6 +286,76 @@ def circuits(repeats: int) -> Iterator[Measurement]:
     yield Measurement("simulate, million nodes times rows per second", float(rate), 10.0, unit="", at_least=True)
 
 
+STAGES = {  # where stages of compiling are looked up when they are called
+    "rounding": ("sklearn_htmc.circuit._compile", "_rounding"),
+    "sharing, within rounding": ("sklearn_htmc.circuit._quantise.sums", "shared"),
+    "growth": ("sklearn_htmc.circuit._compile", "_grown"),
+    "growth and search": ("sklearn_htmc.circuit._compile", "_shrink"),
+}
+
+
+def compiling(repeats: int) -> Iterator[Measurement]:
+    """Stages of compiling a dense network of 4,212 edges at a fine epsilon, and an MLP with layers of 64 neurons."""
+    from sklearn_htmc.circuit import compile_circuit
+
+    X, y = friedman(1_000, seed=0)
+    cases = [("dense network", dense_network(X), 1e-3, 60.0), ("MLP (64, 64)", mlp(64, 64).fit(X, y), 0.1, 60.0)]
+    for name, model, epsilon, target in cases:
+        runs = []
+        for _ in range(repeats):
+            with timed_stages() as took:
+                took["in all"] = seconds(partial(compile_circuit, model, X, epsilon=epsilon))
+            runs.append(took)
+        for stage in (*STAGES, "in all"):
+            took_each = float(np.median([took[stage] for took in runs]))
+            yield Measurement(f"compile {name}, epsilon {epsilon:g}: {stage}", took_each, target, "s")
+
+
+def dense_network(X: np.ndarray, width: int = 26, n_neurons: int = 15, n_blocks: int = 5) -> Any:
+    """Return a random residual network with two outputs in which every weight is there."""
+    from scipy.sparse import csr_array
+
+    from sklearn_htmc._network import Block, SparseNetwork
+
+    rng = np.random.default_rng(0)
+
+    def dense(n_rows: int, n_columns: int) -> Any:
+        return csr_array(rng.normal(size=(n_rows, n_columns)) / np.sqrt(n_columns))
+
+    def affine(n_rows: int, n_columns: int) -> Block:
+        none = csr_array((0, n_columns)), np.zeros(0), csr_array((n_rows, 0))
+        return Block(*none, dense(n_rows, n_columns), rng.normal(scale=0.1, size=n_rows))
+
+    def block() -> Block:
+        offset = rng.normal(scale=0.1, size=width)
+        return Block(dense(n_neurons, width), rng.normal(size=n_neurons), dense(width, n_neurons), None, offset)
+
+    blocks = (affine(width, X.shape[1]), *(block() for _ in range(n_blocks)), affine(2, width))
+    return SparseNetwork(blocks, np.array([X.min(axis=0), X.max(axis=0)]), True)
+
+
+@contextmanager
+def timed_stages() -> Iterator[dict[str, float]]:
+    """Sum up the seconds of the stages of compiling while this is entered."""
+    took = dict.fromkeys(STAGES, 0.0)
+
+    def timed(stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*args)
+            finally:
+                took[stage] += time.perf_counter() - start
+
+        return run
+
+    with ExitStack() as stack:
+        for stage, (module, name) in STAGES.items():
+            call = getattr(import_module(module), name)
+            stack.enter_context(mock.patch(f"{module}.{name}", timed(stage, call)))
+        yield took
+
+
 def grown(repeats: int) -> Iterator[Measurement]:
     """Default fits of CircuitRegressor, growth of their time at a fixed price, and prediction."""
     for name, make in DATA.items():
@@ -334,6 +408,7 @@ PARTS: dict[str, tuple[Callable[[int], Iterator[Measurement]], int]] = {
     "scaling": (scaling, 1),
     "predict": (predict, 5),
     "circuits": (circuits, 3),
+    "compile": (compiling, 1),
     "grown": (grown, 3),
     "large": (large, 1),
 }

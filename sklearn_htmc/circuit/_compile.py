@@ -15,12 +15,13 @@ import numpy as np
 
 from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit._circuit import Circuit
-from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Format
+from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
 from sklearn_htmc.circuit._frames import names_of, names_of_fit
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Graph, verify
 from sklearn_htmc.circuit._growing import LITTLE, grown
 from sklearn_htmc.circuit._lower._forms import Form
+from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._resynthesis.refine import Refinement, sample_elsewhere
 from sklearn_htmc.circuit._resynthesis.search import PRICES, Found
 from sklearn_htmc.circuit._rounding import Rounding, Tries, rounded, unrounded
@@ -86,7 +87,8 @@ def compile_circuit(
         are repeatable; it is some seconds for 1,000 gates and about a minute for 20,000. Above 25,000 gates and below
         ``epsilon=1e-9`` there is none.
     verbose : int, default=0
-        Whether to show progress. Ctrl-C ends the searches; the smallest circuit so far is then returned with a warning.
+        Whether to show the progress of rounding, growth and resynthesis. Ctrl-C ends the searches; the smallest
+        circuit so far is then returned with a warning.
 
     Returns
     -------
@@ -108,6 +110,13 @@ def compile_circuit(
     See Also
     --------
     count_gates, simulate, to_verilog, to_c
+
+    Notes
+    -----
+    All stages are bounded by counts. Rounding makes 7 circuits, up to 40 where none is within epsilon, some more of
+    small models; each looks at no more than 20 million pairs of terms for sums that several rows share. Growth goes to
+    about 10,000 gates, or ends at 1,000 or more where a large model is far too fine for it. Networks of tens of
+    thousands of weights take minutes, most of it for rounding and growth: ``verbose=1`` shows where it is.
 
     Examples
     --------
@@ -222,7 +231,7 @@ def search_circuit(
     reference = task.targets if to_targets and task.targets is not None else sample.values
     # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
     with one_blas_thread():
-        rounding = (rounded if way.rounds else unrounded)(form, sample, epsilon, reference)
+        rounding = _rounding(form, sample, epsilon, reference, way)
         tries = rounding.tries
         if rounding.base <= epsilon and tries.best_gates and epsilon >= _FINEST:
             _shrink(form, rounding, way)
@@ -236,6 +245,18 @@ def search_circuit(
         return Search(circuit, tries.best.error, tries.formats)
 
 
+def _rounding(form: Form, sample: Sample, epsilon: float, reference: Floats, way: Way) -> Rounding:
+    """Round a model if that is asked for."""
+    if not way.rounds:
+        return unrounded(form, sample, epsilon, reference)
+    with _progress("rounding", "circuit", way) as say:
+
+        def report(best: Circuit | None, error: float) -> None:
+            say(f"error {error:.3g}" + (f", smallest {best.n_gates:,} gates" if best is not None else ""))
+
+        return rounded(form, sample, epsilon, reference, report)
+
+
 def _shrink(form: Form, rounding: Rounding, way: Way) -> None:
     """Search for smaller circuits from several starts, rounded and grown; the best of all is kept with the tries."""
     tries, origin = rounding.tries, rounding.tries.best
@@ -243,18 +264,34 @@ def _shrink(form: Form, rounding: Rounding, way: Way) -> None:
         return
     refinement = Refinement.of(tries.sample, tries.reference, form, rounding.base)
     follows = partial(refinement.follows, beside=origin, tolerance=tries.tolerance)
-    made = list(grown(form, tries, follows)) if way.grows else []
-    if not made and not way.rounds:
-        # Where the model is wild between the rows, what was asked for is a circuit that follows it on the rows.
-        made = list(grown(form, tries, lambda _: True, LITTLE))
+    made = _grown(form, tries, follows, way) if way.grows else []
     starts = list(_starts(rounding, made, way))
     for graph in made:
         tries.measure(graph)
-    with _progress(len(starts) * len(PRICES), way) as report, _interruptible(keep=way.keep):
+    with _progress("resynthesis", "pass", way, len(starts) * len(PRICES)) as say, _interruptible(keep=way.keep):
+
+        def report(found: Found) -> None:
+            error, elsewhere = np.sqrt(found.squares)
+            say(f"{found.n_gates:,} gates, error {error:.3g}, elsewhere {elsewhere:.3g}")
+
         for make, allowed in starts:
             start = make()
             beside = start if allowed < tries.tolerance or origin is None else origin
             _keep_smallest(tries, refinement.found(start, beside, min(allowed, tries.tolerance), report))
+
+
+def _grown(form: Form, tries: Tries, follows: Callable[[Graph], bool], way: Way) -> list[Graph]:
+    """Return circuits grown on the values of a model."""
+    with _progress("growth", "level", way) as say:
+
+        def report(n_gates: float, error: float) -> None:
+            say(f"error {error:.3g}, about {n_gates:,.0f} gates")
+
+        made = list(grown(form, tries, follows, report))
+        if not made and not way.rounds:
+            # Where the model is wild between the rows, what was asked for is a circuit that follows it on the rows.
+            made = list(grown(form, tries, lambda _: True, report, LITTLE))
+        return made
 
 
 def _starts(rounding: Rounding, made: Sequence[Graph], way: Way) -> Iterator[tuple[Callable[[], Graph], float]]:
@@ -304,21 +341,20 @@ def _interruptible(*, keep: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(n_passes: int, way: Way) -> Iterator[Callable[[Found], None]]:
-    """Show a bar with the gates and the errors of the last pass, if asked for."""
+def _progress(stage: str, unit: str, way: Way, total: int | None = None) -> Iterator[Callable[[str], None]]:
+    """Show a bar for a stage if asked for; yield what moves it on and says something."""
     if not way.verbose:
         yield lambda _: None
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=n_passes, desc="resynthesis", unit="pass") as bar:
+    with tqdm(total=total, desc=stage, unit=unit) as bar:
 
-        def report(found: Found) -> None:
-            error, elsewhere = np.sqrt(found.squares)
-            bar.set_postfix_str(f"{found.n_gates:,} gates, error {error:.3g}, elsewhere {elsewhere:.3g}")
+        def say(text: str) -> None:
+            bar.set_postfix_str(text, refresh=False)
             bar.update()
 
-        yield report
+        yield say
 
 
 def _remedy(formats: tuple[Format, ...]) -> str:

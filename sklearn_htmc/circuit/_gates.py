@@ -274,7 +274,8 @@ def _bit(word: Word) -> int:
     return word[0][0] if word[0] else 0
 
 
-def _sum(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+def row_of_adders(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+    """Add or subtract two words place by place."""
     negated = node.op is Op.SUBTRACT
     a, b = (extended(word, node.width, shift) for word, shift in zip(args, node.data, strict=True))
     carry, out = int(negated), []
@@ -360,8 +361,8 @@ def clamp(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
 # How an operation is written out; `INPUT` is wired and `AT_MOST` compared elsewhere.
 _WRITE: dict[Op, Callable[[Netlist, Node, Sequence[Word]], Wires]] = {
     Op.CONSTANT: lambda _, node, __: [node.data[0] >> place & 1 for place in range(node.width)],
-    Op.ADD: _sum,
-    Op.SUBTRACT: _sum,
+    Op.ADD: row_of_adders,
+    Op.SUBTRACT: row_of_adders,
     Op.SUM: heap_of_adders,
     Op.FLOOR: lambda _, node, args: extended(args[0], node.data[0] + node.width)[node.data[0] :],
     Op.RELU: _relu,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,14 @@ class Rounding:
         return [2.0 ** (rung / _RUNGS) for rung in range(last, last - _RUNGS, -1)]
 
 
-def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats) -> Rounding:
+Report = Callable[[Circuit | None, float], None]
+
+
+def silent(_: Circuit | None, __: float) -> None:
+    """Say nothing."""
+
+
+def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats, report: Report = silent) -> Rounding:
     """Make circuits with more and less noise and keep the smallest one whose measured error is allowed.
 
     Parameters
@@ -76,8 +84,10 @@ def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats) -> 
         Error allowed.
     reference : ndarray of shape (n_samples, n_outputs)
         What the error is measured from: the values of the model, or the targets.
+    report : callable
+        Told of every circuit that was measured: the smallest one so far, and the last error.
     """
-    found = unrounded(form, sample, tolerance, reference)
+    found = unrounded(form, sample, tolerance, reference, report)
     base, tries = found.base, found.tries
     if base > tolerance or tries.best is not None:
         return found
@@ -92,16 +102,16 @@ def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats) -> 
     return Rounding(tries, base, make, good, start)
 
 
-def unrounded(_: Form, sample: Sample, tolerance: float, reference: Floats) -> Rounding:
+def unrounded(_: Form, sample: Sample, tolerance: float, reference: Floats, report: Report = silent) -> Rounding:
     """Return what is known before numbers are rounded: the error of the model, and a constant where that is enough.
 
     Parameters
     ----------
-    _, sample, tolerance, reference
+    _, sample, tolerance, reference, report
         As in `rounded`.
     """
     base = sample.error(sample.values, reference)
-    tries = Tries(sample, reference, tolerance)
+    tries = Tries(sample, reference, tolerance, report)
     if base > tolerance:
         tries.error = base
     elif tries.error <= tolerance:
@@ -126,7 +136,7 @@ class Tries:
 
     Parameters
     ----------
-    sample, tolerance, reference
+    sample, tolerance, reference, report
         As in `rounded`.
 
     Attributes
@@ -141,8 +151,8 @@ class Tries:
         Formats of the inputs of the last circuit.
     """
 
-    def __init__(self, sample: Sample, reference: Floats, tolerance: float) -> None:
-        self.sample, self.reference, self.tolerance = sample, reference, tolerance
+    def __init__(self, sample: Sample, reference: Floats, tolerance: float, report: Report = silent) -> None:
+        self.sample, self.reference, self.tolerance, self.report = sample, reference, tolerance, report
         self.best: Circuit | None = None
         self.mean = np.where(np.ptp(reference, axis=0) > 0, sample.weights @ reference, reference[0])
         self.error, self.formats = sample.error(self.mean, reference), tuple[Format, ...]()
@@ -157,6 +167,7 @@ class Tries:
             circuit = Circuit.of(graph, epsilon=self.tolerance, error=error)
             if self.best is None or circuit.n_gates < self.best.n_gates:
                 self.best = circuit
+        self.report(self.best, error)
         return error
 
     def error_of(self, graph: Graph) -> float:

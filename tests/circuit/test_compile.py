@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -11,7 +13,8 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.tree import DecisionTreeRegressor
 
 from sklearn_htmc.circuit import _compile as compiling
-from sklearn_htmc.circuit import compile_circuit, count_gates, simulate, to_c, to_verilog, verify
+from sklearn_htmc.circuit import _growing, compile_circuit, count_gates, simulate, to_c, to_verilog, verify
+from sklearn_htmc.circuit._grow.growth import Level
 
 WEIGHTS = np.array([1.0, -2.0, 0.5])
 
@@ -161,3 +164,33 @@ def test_a_model_is_no_circuit(ridge, use):
 def test_sparse_features_are_simulated(X, ridge):
     circuit = compile_circuit(ridge, X, epsilon=0.1)
     assert np.array_equal(simulate(circuit, sparse.csr_array(X)), simulate(circuit, X))
+
+
+# --- what takes long says so, and is bounded -------------------------------------------------------
+
+
+def test_every_stage_shows_progress_if_asked_to(capsys):
+    X = np.random.default_rng(3).uniform(-1.0, 1.0, (200, 2))
+    y = X[:, 0] * X[:, 1]
+    model = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", random_state=0).fit(X, y)
+    compile_circuit(model, X, epsilon=0.3)
+    assert capsys.readouterr() == ("", "")
+    compile_circuit(model, X, epsilon=0.3, verbose=1)
+    shown = capsys.readouterr().err
+    assert [stage for stage in ("rounding", "growth", "resynthesis") if f"{stage}: " not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "gates", "best_gates", "hopeless"),
+    [
+        (0.25, 1_000, 100_000, True),  # 0.5 may fall to 0.05, more than twice 0.01
+        (0.25, 999, 100_000, False),  # too early to tell
+        (0.03, 1_000, 100_000, False),
+        (0.03, 2_000, 100_000, True),
+        (0.25, 1_000, 9_999, False),  # growth ends at the rounded circuit anyway
+        (0.25, 1_000, np.inf, False),  # there is no other circuit
+    ],
+)
+def test_growth_ends_early_where_a_large_model_is_too_fine(loss, gates, best_gates, hopeless):
+    level = Level(0.01, np.zeros(0, dtype=np.intp), np.zeros((0, 1)), np.zeros(1), loss, gates)
+    assert _growing._hopeless(level, SimpleNamespace(best_gates=best_gates, tolerance=0.01)) == hopeless

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from sklearn_htmc.circuit._quantise.digits import rounded
 from sklearn_htmc.circuit._quantise.networks import Block as Linearised
 from sklearn_htmc.circuit._quantise.networks import NetworkQuantiser, State, _factor_of_inverse
 from sklearn_htmc.circuit._quantise.sample import Sample
-from sklearn_htmc.circuit._quantise.sharing import Term, shared
+from sklearn_htmc.circuit._quantise.sharing import Pair, Search, Term, shared
 from sklearn_htmc.circuit._quantise.units import rescaled, units_of
 
 
@@ -147,21 +148,96 @@ def test_more_digits_come_closer(value):
     assert errors[-1] < 1e-5 * abs(value)
 
 
-def test_sums_of_shared_pairs_are_the_same_sums(rng):
+def rows_of_terms(rng, n_rows, n_units, n_terms):
+    """Return random rows, in which every unit is at every place at most once."""
     rows = []
-    for _ in range(12):
-        places = rng.choice(6 * 5, size=7, replace=False)  # every unit at every place at most once
-        rows.append([Term(int(p) % 6, int(p) // 6 - 2, int(rng.choice([-1, 1]))) for p in places])
-    made, pairs = shared(rows, 6)
-    values = list(rng.integers(-1000, 1000, size=6) * 2**20)
+    for _ in range(n_rows):
+        places = rng.choice(n_units * 5, size=n_terms, replace=False)
+        rows.append([Term(int(p) % n_units, int(p) // n_units - 2, int(rng.choice([-1, 1]))) for p in places])
+    return rows
+
+
+def assert_the_same_sums(rows, made, pairs, n_units, rng):
+    values = [Fraction(int(value)) for value in rng.integers(-1000, 1000, size=n_units)]
     for pair in pairs:
-        values.append(values[pair.first] + pair.sign * int(values[pair.second]) * 2.0**pair.place)
+        values.append(values[pair.first] + pair.sign * Fraction(2) ** pair.place * values[pair.second])
     for before, after in zip(rows, made, strict=True):
-        assert sum(t.sign * 2.0**t.place * values[t.unit] for t in before) == sum(
-            t.sign * 2.0**t.place * values[t.unit] for t in after
-        )
-    n_adders = sum(len(row) - 1 for row in made) + len(pairs)
-    assert n_adders < sum(len(row) - 1 for row in rows)
+        first, second = (sum(t.sign * Fraction(2) ** t.place * values[t.unit] for t in row) for row in (before, after))
+        assert first == second
+
+
+def n_adders(rows, pairs=()):
+    return sum(len(row) - 1 for row in rows) + len(pairs)
+
+
+def test_sums_of_shared_pairs_are_the_same_sums(rng):
+    rows = rows_of_terms(rng, 12, 6, 7)
+    made, pairs = shared(rows, 6)
+    assert_the_same_sums(rows, made, pairs, 6, rng)
+    assert n_adders(made, pairs) < n_adders(rows)
+
+
+def test_terms_that_are_there_twice_count_twice(rng):
+    rows = [[Term(0, 0, 1)] * 3 + [Term(1, 2, -1), Term(1, 2, 1)], [Term(0, 1, 1), Term(0, 0, 1), Term(2, 0, 1)]]
+    made, pairs = shared(rows, 3)
+    assert_the_same_sums(rows, made, pairs, 3, rng)
+    assert pairs == [Pair(0, 0, -1, 1)]
+
+
+def occurrences(row, pair):
+    """Return how often a pair is in a row, and its disjoint pairs of terms from the last place on."""
+    count, found = 0, []
+    for term in sorted(row):
+        other = Term(pair.second, term.place + pair.place, term.sign * pair.sign)
+        if term.unit == pair.first and other in row:
+            count += 1
+            if not {term, other} & {taken for terms in found for taken in terms}:
+                found.append((term, other))
+    return count, found
+
+
+def greedy(rows, n_units):
+    """Replace the most frequent pair again and again, everything counted anew every time."""
+    rows, pairs = [sorted(row) for row in rows], []
+    while True:
+        patterns = {
+            Pair(a.unit, b.unit, b.place - a.place, a.sign * b.sign)
+            for row in rows
+            for a in row
+            for b in row
+            if a != b and (a.unit, -a.place) <= (b.unit, -b.place)
+        }
+        counted = [(sum(occurrences(row, pair)[0] for row in rows), pair) for pair in patterns]
+        for count, pair in sorted(counted, key=lambda item: (-item[0], item[1])):
+            found = [occurrences(row, pair)[1] for row in rows]
+            if count > 1 and sum(len(terms) for terms in found) > 1:
+                break
+        else:
+            return rows, pairs
+        for row, terms in zip(rows, found, strict=True):
+            for gone in (term for both in terms for term in both):
+                row.remove(gone)
+            row += [Term(n_units + len(pairs), term.place, term.sign) for term, _ in terms]
+        pairs.append(pair)
+
+
+def test_the_most_frequent_pair_comes_first(rng):
+    for n_terms in range(2, 8):
+        rows = rows_of_terms(rng, 8, 3, n_terms)
+        assert shared(rows, 3) == greedy(rows, 3)
+
+
+@pytest.mark.parametrize("most", [0, 1, 500, 20_000, 200_000])
+def test_no_more_pairs_are_looked_at_than_allowed(most, rng):
+    rows = rows_of_terms(rng, 60, 30, 60)
+    search = Search(rows, 30, most)
+    pairs = search.pairs()
+    assert search.looked_at <= most
+    assert_the_same_sums(rows, search.rows, pairs, 30, rng)
+    assert n_adders(search.rows, pairs) <= n_adders(rows)
+    unbounded = Search(rows, 30)
+    assert n_adders(unbounded.rows, unbounded.pairs()) <= n_adders(search.rows, pairs)
+    assert unbounded.looked_at > 200_000
 
 
 def test_rows_without_anything_in_common_stay():

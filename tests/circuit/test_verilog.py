@@ -1,10 +1,11 @@
-"""Verilog: the text, what `iverilog` simulates, and what `yosys` makes of it beside what we count."""
+"""Verilog: the text, what `verilator` and `iverilog` make of it, and what `yosys` does beside what we count."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+from functools import partial
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ def test_the_text_is_what_one_would_write():
     assert to_verilog(small(), "few") == (
         """\
 module few (
+    // verilator lint_off UNUSED
     input signed [7:0] x0,  // -80 .. 100 times 2^-2
     input [2:0] x1,  // 0 .. 7 times 2^0
     input x2,  // 0 .. 0 times 2^0
@@ -50,22 +52,27 @@ module few (
     wire n1_inside = ~(~(n0[4] & n0[5]) & (~n0[6] & n0[7]));
     wire signed [7:0] n1 = n1_inside ? (n1_above ? 8'sh64 : n0) : 8'shb0;  // -80 .. 100
     wire [2:0] n2 = x1;  // 0 .. 7
-    wire signed [7:0] n3_a = (n2 <<< 1), n3_b = ~n1;
-    wire signed [7:0] n3_h = n3_a ^ n3_b;
-    wire [8:0] n3_c;
-    assign n3_c = {n3_a & n3_b | n3_h & n3_c[7:0], 1'b1};
-    wire signed [7:0] n3 = n3_h ^ n3_c[7:0];  // -100 .. 94
-    wire [6:0] n4 = n3 & {7{~n3[7]}};  // 0 .. 94
+    wire n3_12 = (n2[0] ^ n1[1]);
+    wire n3_16 = ~((n2[0] & ~n1[1]) | ~(n1[0] | n3_12));
+    wire n3_17 = (n2[1] ^ n1[2]);
+    wire n3_21 = ~((n2[1] & ~n1[2]) | ~(n3_16 | n3_17));
+    wire n3_22 = (n2[2] ^ n1[3]);
+    wire n3_26 = ~((n2[2] & ~n1[3]) | ~(n3_21 | n3_22));
+    wire n3_28 = ~(n1[4] | n3_26);
+    wire n3_30 = (~n1[5] & n3_28);
+    wire signed [7:0] n3 = {~(n1[7] ^ (~n1[6] & n3_30)), ~(n1[6] ^ n3_30), ~(n1[5] ^ n3_28), (n1[4] ^ n3_26), (n3_21 ^ n3_22), (n3_16 ^ n3_17), (n1[0] ^ n3_12), n1[0]};  // -100 .. 94
+    wire [6:0] n4 = n3[6:0] & {7{~n3[7]}};  // 0 .. 94
     wire n5 = (~(n4[3] & (n4[1] | n4[2])) & (~n4[4] & ~(n4[5] | n4[6])));  // 0 .. 1
     wire n6 = ~(n2[2] | (n2[0] & n2[1]));  // 0 .. 1
     wire n7 = ~n6;  // 0 .. 1
-    wire [4:0] n8 = n4 >>> 2;  // 0 .. 23
+    wire [4:0] n8 = n4[6:2];  // 0 .. 23
     wire n9 = n5 | n7;  // 0 .. 1
     wire [2:0] n10 = {n9, n7, n5};  // 0 .. 7
     assign y0 = n8;
     assign y1 = n10;
+    // verilator lint_on UNUSED
 endmodule
-"""
+"""  # noqa: E501
     )
 
 
@@ -102,6 +109,70 @@ def test_names_of_the_module_are_refused(name):
 def test_other_adders_are_refused():
     with pytest.raises(ValueError, match=r"^adders must be one of ripple, operator, got 'fast'\.$"):
         to_verilog(small(), adders="fast")
+
+
+# --- lint by verilator ----------------------------------------------------------------------------
+
+
+def constants():
+    build = Builder([Format(-3, 3, 0), Format(0, 0, 0)])
+    numbers = [build.constant(value) for value in (0, 1, -1, -300)]
+    words = [build.add(build.input(0), numbers[3]), build.subtract(numbers[1], build.input(0), 3, 1)]
+    return build.graph([*numbers, *words, build.input(1)], [0] * 7)
+
+
+def single_bits():
+    build = Builder([Format(0, 1, 0), Format(-1, 0, 0), Format(-8, 7, 0)])
+    a, b, word = (build.input(port) for port in range(3))
+    bits = [build.conjunction(a, build.bit(word, 1)), build.difference(a, build.bit(word, 3)), build.add(a, b)]
+    return build.graph([*bits, build.at_most(word, 2), build.floor(word, 3), build.negation(a), b], [0] * 7)
+
+
+def places():
+    """Words that shrink and grow: sums that cancel, sign bits alone, limits far outside and inside."""
+    build = Builder([Format(-30, 90, 0), Format(0, 9, 0)])
+    word, short = build.saturated_input(0), build.input(1)
+    down = build.subtract(short, word, 6, 0)
+    outputs = [build.floor(down, place) for place in (0, 1, 9)]
+    outputs += [
+        build.relu(down),
+        build.clamp(down, -1, 1),
+        build.clamp(down, 5, 2000),
+        build.relu(build.floor(word, 6)),
+    ]
+    outputs += [build.sum([(word, -8), (short, 1), (short, 64)], -77), build.at_most(down, -1)]
+    return build.graph(outputs, [0] * len(outputs))
+
+
+def grown():
+    rng = np.random.default_rng(5)
+    X = rng.uniform(-1.0, 1.0, (200, 3))
+    y = np.stack([X[:, 0] * X[:, 1] > 0.1, np.abs(X[:, 2])], axis=1)
+    return CircuitRegressor(1e-3).fit(X, y.astype(float)).circuit_
+
+
+LINTED = {
+    "adders": lambda: adder_chain(0),
+    "affine": lambda: affine(3),
+    "network": lambda: network(4),
+    "comparisons": lambda: comparators(7, 40),
+    "trees": lambda: trees(9, 4, 3),
+    "growth, two outputs": grown,
+    "constants": constants,
+    "single bits": single_bits,
+    "places": places,
+    "few": small,
+} | {f"random {seed}": partial(random_graph, seed) for seed in range(4)}
+
+
+@needs("verilator")
+@pytest.mark.parametrize("adders", ["ripple", "operator"])
+@pytest.mark.parametrize("name", LINTED)
+def test_verilator_finds_nothing_to_warn_of(name, adders, tmp_path):
+    (tmp_path / "model.v").write_text(to_verilog(LINTED[name](), adders=adders))
+    command = ["verilator", "--lint-only", "-Wall", "--language", "1364-2001", "model.v"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- simulation by iverilog -----------------------------------------------------------------------
@@ -185,9 +256,12 @@ def test_iverilog_computes_the_same_integers(seed, adders, rng, tmp_path):
 
 
 @needs("iverilog", "vvp")
-@pytest.mark.parametrize("graph", [network(4), comparators(7, 40), trees(9, 4, 3), small()])
-def test_iverilog_computes_hand_made_circuits(graph, rng, tmp_path):
-    assert_iverilog_agrees(graph, codes_for(graph, rng), tmp_path)
+@pytest.mark.parametrize("adders", ["ripple", "operator"])
+@pytest.mark.parametrize(
+    "graph", [network(4), comparators(7, 40), trees(9, 4, 3), small(), constants(), single_bits(), places()]
+)
+def test_iverilog_computes_hand_made_circuits(graph, adders, rng, tmp_path):
+    assert_iverilog_agrees(graph, codes_for(graph, rng), tmp_path, adders=adders)
 
 
 @needs("iverilog", "vvp")

@@ -140,9 +140,17 @@ class Block:
     slope: Floats
 
     @classmethod
-    def at(cls, units: Units, sample: Sample, edges: list[Edge], *, biases: bool) -> Block:
-        """Linearise the network at its present weights."""
-        derivatives = Derivatives.at(units, sample)
+    def at(
+        cls,
+        units: Units,
+        sample: Sample,
+        edges: list[Edge],
+        *,
+        biases: bool,
+        derivatives: Derivatives | None = None,
+    ) -> Block:
+        """Linearise the network at its present weights, where the derivatives may be known."""
+        derivatives = Derivatives.at(units, sample) if derivatives is None else derivatives
         J = derivatives.weight_columns(units, edges)
         if biases:
             J = np.concatenate([J, derivatives.bias_columns(units)])
@@ -185,12 +193,13 @@ class State:
 
     def moved(self, edges: Sequence[Edge], weights: Floats, biases: Floats | None = None) -> State:
         """Return the network with other weights, and biases if they are given."""
-        changed = [row.weights.copy() for row in self.units.rows]
+        rows = list(self.units.rows)
+        changed = {r: rows[r].weights.copy() for r, _ in edges}
         for (r, k), weight in zip(edges, weights, strict=True):
             changed[r][k] = weight
-        if biases is None:
-            biases = np.array([row.bias for row in self.units.rows])
-        rows = [row.with_values(w, float(b)) for row, w, b in zip(self.units.rows, changed, biases, strict=True)]
+        for r in changed if biases is None else range(len(rows)):
+            row = rows[r]
+            rows[r] = row.with_values(changed.get(r, row.weights), row.bias if biases is None else float(biases[r]))
         return replace(self, units=replace(self.units, rows=rows))
 
     def corrected(self, block: Block, sample: Sample) -> State:
@@ -277,7 +286,7 @@ class NetworkQuantiser:
         order = [(r, int(k)) for r, row in enumerate(units.rows) for k in np.flatnonzero(~row.exact)]
         order.sort(key=lambda edge: (-importance[edge[0]][edge[1]], edge))
         parts = [order] if len(order) <= _FULL else _parts(order)
-        blocks = [Block.at(units, sample, part, biases=len(parts) == 1) for part in parts]
+        blocks = [Block.at(units, sample, part, biases=len(parts) == 1, derivatives=derivatives) for part in parts]
         reach = np.abs(derivatives.values).max(axis=1)
         widths = [
             np.log2(np.maximum(np.abs(row.weights) * reach[row.sources] * g, 1e-300))
