@@ -83,7 +83,7 @@ $(BIN)/python:
 
 $(VENV)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing into $(VENV): PyTorch is large, the first time takes some minutes"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,plot]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,plot,cluster]"
 	@touch $@
 
 $(VENV)/.ready-doc: $(VENV)/.ready

@@ -415,7 +415,7 @@ class NetworkRegressor(TableRegressor):
         rows = [
             part
             for number, table in enumerate(tables, start=1)
-            for part in self._rows(table, n_restarts, is_brief=number < len(tables))
+            for part in self._rows(table, n_restarts, is_brief=is_warm and number < len(tables))
         ]
         family = self._family(tables[0].X.shape[1], tables[0].y.shape[1])
         settings = self._settings(max(len(table.X) for table in tables))

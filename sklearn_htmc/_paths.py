@@ -46,36 +46,52 @@ def in_shards(
     rows: list[Rows], strengths: list[float], options: dict[str, Any], n_jobs: int | None, progress: Progress
 ) -> list[RegularizationPath]:
     """Fit all paths, some at a time as one batch: on the threads of this process, or as joblib is told to."""
-    from sklearn_htmc._training.paths import fit_paths, passes
+    from sklearn_htmc._training.paths import fit_paths
     from sklearn_htmc._training.threads import Stop, in_threads
 
     n_workers = effective_n_jobs(n_jobs)
-    n_shards = min(len(rows), max(_N_SHARDS, n_workers, -(-len(rows) // _PER_SHARD)))
-    if options["device"] != "cpu":
-        n_shards = 1
-    parts = [part.tolist() for part in np.array_split(np.arange(len(rows)), n_shards)]
-    shards = [[rows[number] for number in part] for part in parts]
-    n_passes = sum(passes(strengths, options["settings"].max_iter, is_warm=options["is_warm"]))
-    report = progress.start(len(rows) * n_passes)
+    shards = _shards(rows, n_workers, on_cpu=options["device"] == "cpu")
+    report = progress.start(sum(n_passes(part, strengths, options) for part in rows))
     if n_workers > 1:
         found = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(fit_paths)(shard, strengths, **options) for shard in shards
+            delayed(fit_paths)([rows[number] for number in shard], strengths, **options) for shard in shards
         )
         if report is not None:
-            report(len(rows) * n_passes, math.nan, math.nan)
+            report(progress.left, math.nan, math.nan)
     else:
 
-        def one_shard(shard: list[Rows], stop: Stop) -> list[RegularizationPath]:
+        def one_shard(shard: list[int], stop: Stop) -> list[RegularizationPath]:
             def watch(n_done: int, loss: float, edges: float) -> None:
                 stop.check()
                 if report is not None:
                     report(n_done, loss, edges)
 
-            return fit_paths(shard, strengths, **options, report=watch)
+            return fit_paths([rows[number] for number in shard], strengths, **options, report=watch)
 
         with one_thread_each() as n_threads:
             found = in_threads(one_shard, shards, n_threads)
-    return [path for paths in found for path in paths]
+    pairs = zip(
+        [number for shard in shards for number in shard], [path for paths in found for path in paths], strict=True
+    )
+    return [path for _, path in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _shards(rows: list[Rows], n_workers: int, *, on_cpu: bool) -> list[list[int]]:
+    """Return the numbers of the paths that are trained together: all of them are to be finished, or ranked."""
+    found = list[list[int]]()
+    for is_brief in (True, False):
+        alike = [number for number, part in enumerate(rows) if part.is_brief == is_brief]
+        n_shards = max(_N_SHARDS, n_workers, -(-len(alike) // _PER_SHARD)) if on_cpu else 1
+        found += [part.tolist() for part in np.array_split(alike, min(n_shards, max(1, len(alike)))) if len(part)]
+    return found
+
+
+def n_passes(rows: Rows, strengths: Sequence[float], options: dict[str, Any]) -> int:
+    """Return the passes that a path takes."""
+    from sklearn_htmc._training.paths import passes
+
+    settings, is_warm = options["settings"], options["is_warm"]
+    return sum(passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows.is_brief))
 
 
 def best_of(paths: Sequence[RegularizationPath]) -> RegularizationPath:

@@ -102,6 +102,7 @@ def test_warm_paths_begin_with_a_separate_fit_and_go_on(table):
     assert path.objective[-1] == pytest.approx(first.objective_, rel=1e-3)
     assert (np.diff(path.objective) < 0).all()  # a smaller strength has a smaller minimum
     assert passes([0.01, 0.1, 0.11], 300, is_warm=True) == [300, 150, 20]
+    assert passes([0.01, 0.1], 300, is_warm=True, is_brief=True) == [180, 90]
     assert passes([0.01, 0.1], 300, is_warm=False) == [300, 300]
 
 
@@ -286,7 +287,8 @@ def test_it_is_taken_wherever_the_plain_regressor_is(table, tmp_path):
 
 def test_verbose_counts_the_passes_of_all_paths(table, capsys):
     search(verbose=1).fit(*table)
-    total = 4 * sum(passes(ALPHAS[::-1], SMALL["max_iter"], is_warm=True))
+    one, fold = (sum(passes(ALPHAS[::-1], SMALL["max_iter"], is_warm=True, is_brief=brief)) for brief in (False, True))
+    total = one + 3 * fold
     assert f"{total}/{total}" in capsys.readouterr().err
 
 

@@ -18,6 +18,7 @@ from sklearn_htmc._training.task import End, Family, Finished, Task
 
 _SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
 _LEAST_PASSES = 20
+_BRIEF = 0.6  # of the passes where networks are only to be ranked
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ def fit_paths(
     Parameters
     ----------
     rows : sequence of Rows
-        Rows of every path.
+        Rows of every path; `is_brief` is the same for all.
     strengths : sequence of float
         Rising strengths.
     family : Family
@@ -93,7 +94,8 @@ def fit_paths(
     with one_thread_each():
         X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
         start: Parameters | None = None
-        for strength, n_passes in zip(strengths, passes(strengths, settings.max_iter, is_warm=is_warm), strict=True):
+        plan = passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows[0].is_brief)
+        for strength, n_passes in zip(strengths, plan, strict=True):
             problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
             some = replace(settings, max_iter=n_passes)
             n_rows = max(len(part.X) for part in rows)
@@ -107,8 +109,9 @@ def fit_paths(
     return [as_path(strengths, items) for items in found]
 
 
-def passes(strengths: Sequence[float], max_iter: int, *, is_warm: bool) -> list[int]:
+def passes(strengths: Sequence[float], max_iter: int, *, is_warm: bool, is_brief: bool = False) -> list[int]:
     """Return the passes of every strength: all for the first, then in proportion to the step, of its logarithm."""
+    max_iter = max(1, math.ceil(_BRIEF * max_iter)) if is_brief else max_iter
     if not is_warm:
         return [max_iter] * len(strengths)
     steps = np.diff(np.log10(strengths))
