@@ -22,11 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.excepti
 SIZES = {"width": 8, "n_neurons": 8, "random_state": 0}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client():
     """Return a client of two worker processes."""
     with (
-        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
