@@ -14,7 +14,7 @@ zero), so from half-time on the edges whose joint importance is negligible are r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,6 +66,8 @@ class Settings:
         Constant step size; None lets it grow and decay.
     polish : bool
         Whether the second-order phase follows; to rank strengths it need not.
+    trial : bool
+        Whether a family may say, after a short training, that the whole is in vain.
     """
 
     max_iter: int
@@ -76,6 +78,7 @@ class Settings:
     patience: int | None = None
     rate: float | None = None
     polish: bool = True
+    trial: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +106,14 @@ class Problems:
         """Return the number of problems."""
         return len(self.strengths)
 
-    def part(self, start: int, stop: int) -> Problems:
-        """Return consecutive problems."""
-        held_out = self.validation_weights
+    def part(self, chosen: Sequence[int]) -> Problems:
+        """Return some of the problems."""
+        held_out, index = self.validation_weights, list(chosen)
         return Problems(
-            self.strengths[start:stop],
-            self.seeds[start:stop],
-            self.sample_weights[start:stop],
-            None if held_out is None else held_out[start:stop],
+            tuple(self.strengths[i] for i in index),
+            tuple(self.seeds[i] for i in index),
+            self.sample_weights[index],
+            None if held_out is None else held_out[index],
         )
 
 

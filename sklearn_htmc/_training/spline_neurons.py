@@ -147,7 +147,7 @@ def with_violations(
     layers = list(searched(network, point.parameters, problem.rows, generator, effort))
     for layer in sorted(range(network.n_layers), key=lambda layer: -float(layers[layer][1].size.max())):
         at, found = layers[layer]
-        chosen = _different(found, threshold)
+        chosen = different(found, threshold)
         if room is not None:
             chosen = chosen.at(torch.arange(max(0, min(len(chosen.b), room))))
             room -= len(chosen.b)
@@ -189,7 +189,7 @@ def searched(
         yield _At(at.h, squares[layer]), found
 
 
-def _different(found: Neurons, threshold: float) -> Neurons:
+def different(found: Neurons, threshold: float) -> Neurons:
     """Return the first few neurons above the threshold that are not alike."""
     chosen: list[int] = []
     for k in (found.size > threshold).nonzero().squeeze(1).tolist():
