@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.task import Family
 
 _CHOICE_ROWS = 6_000  # on which alpha is chosen, at most
-_STEPS, _LEAST_PASSES = 20_000, 10  # of the first-order phase at most, but so many passes
+_STEPS, _LEAST_PASSES = 28_000, 10  # of the first-order phase at most, but so many passes
 _ROUNDS = 12  # of the second-order phase of a composition ...
 _PASSES = 25  # ... and passes of the first-order phase for each of them
 _WIDE, _WIDE_PASSES = 8, 100  # inner coordinates at the start of training, if there are that many passes

@@ -203,7 +203,7 @@ class Columns:
         if room is None or room > 0:
             measure = Measure.of(X, g, reduced=self.network.skip, shared=self.network.penalty == "multitask")
             known = torch.randperm(len(self.b), generator=generator)[:_KNOWN]
-            at_hand = measure.correlation(torch.as_tensor(self.W)[known], torch.as_tensor(self.b)[known])
+            at_hand = torch.as_tensor(self.W)[known], torch.as_tensor(self.b)[known]
             found = self._new(most_violated(measure, generator, at_hand, effort), threshold)
             found = different(found, threshold)
             W, b = found.W.numpy()[:room], found.b.numpy()[:room]

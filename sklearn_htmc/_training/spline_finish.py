@@ -41,10 +41,12 @@ _TRIAL_PASSES, _TRIAL_STEPS = 100, 1_200  # ... and passes, more where they are 
 _FEW_PARAMETERS, _FEW_ROUNDS = 500, 3  # up to which one layer moves its hyperplanes, and for how long
 _LAST_WORTH, _LAST_ROUNDS = 1e-3, 15  # relative fall of the objective in a round of the last lasso, and rounds
 _LASSO_ROUNDS = 100
+_LASSO_ROWS = 12_000  # on which the neurons of one layer are looked for, at most
 _LASSO_WORTH, _TRIAL_WORTH = 5e-3, 2e-2  # relative fall in a round of the lasso, to go on, and in a trial
 _REGROWTH = 2  # times the neurons at the start, at most at the end
 _WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
+_ROUND_ROWS, _STEP_ROWS = 100_000, 400_000  # rows times rounds, and times steps at the end, at most
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
 _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
@@ -72,6 +74,11 @@ class _Search:
     judge: Problem
     generator: torch.Generator
     end: End
+
+    def on(self, n_rows: int) -> _Search:
+        """Return the problem on that many rows where there are more."""
+        rows = self.judge.rows.thinned(n_rows)
+        return self if rows is self.judge.rows else replace(self, judge=replace(self.judge, rows=rows))
 
     def value(self, network: Network) -> float:
         """Return the objective, infinite where it is not finite."""
@@ -208,9 +215,12 @@ class SplineFamily:
         if not Lift(self.architecture).is_possible:
             return self._improved(search, start)
         if self._is_one_layer(start):
-            found = self._solved(search, start, self._limit, _LAST_WORTH, _LAST_ROUNDS)
+            some = search.on(_LASSO_ROWS)
+            found = self._solved(some, start, self._limit, _LAST_WORTH, _LAST_ROUNDS)
+            if some is not search:  # the neurons stay, the weights are those of all rows
+                found = self._solved(search, found, found[0].neurons[0], _LAST_WORTH, _FEW_ROUNDS)
             return self._improved(search, found, _FEW_ROUNDS) if _moves(search.judge, found) else found
-        some = replace(search, judge=replace(search.judge, rows=search.judge.rows.thinned(_TRIAL_ROWS)))
+        some = search.on(_TRIAL_ROWS)
         equal = self._solved(some, start, self._fair(search, start))
         if some.value(start) <= _RIVAL * some.value(equal):
             improved = self._improved(search, start)
@@ -219,7 +229,7 @@ class SplineFamily:
             equal = self._solved(some, improved, self._fair(search, improved))
             if some.value(improved) <= some.value(equal):
                 return improved
-        return self._improved(search, self._solved(search, equal, self._limit))
+        return self._improved(search, self._solved(search.on(_LASSO_ROWS), equal, self._limit))
 
     def _solved(
         self,
@@ -237,7 +247,7 @@ class SplineFamily:
         """Descend and take neurons in until neither helps, or for as long as it is worth it."""
         judge, point = search.judge, search.judge.at(*start)
         before = point.objective
-        for _ in range(min(self.rounds, max_rounds)):
+        for _ in range(min(self.rounds, max_rounds, max(1, _ROUND_ROWS // len(judge.rows.X)))):
             problem = _movable(judge, point.network, point.parameters)
             if problem is None:
                 break
@@ -256,7 +266,8 @@ class SplineFamily:
                 point = problem.at(*grown)
         problem = _movable(judge, *point.compacted())
         if problem is not None:
-            point = descend(problem, *point.compacted(), max_steps=2 * _STEPS, tol=_FALL)
+            n_steps = min(2 * _STEPS, max(1, _STEP_ROWS // len(judge.rows.X)))
+            point = descend(problem, *point.compacted(), max_steps=n_steps, tol=_FALL)
             if self.architecture.penalty == "multitask":
                 point = without_useless(problem, point)
         return point.compacted()

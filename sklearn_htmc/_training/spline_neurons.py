@@ -184,7 +184,7 @@ def searched(
     ]
     for layer, at in enumerate(backward(network, parameters, tape, slope)):
         measure = Measure.of(at.h, at.g, reduced=network.skip, shared=network.penalty == "multitask")
-        known = measure.correlation(*(parameters.views[f"{kind}{layer}"][0] for kind in "Wb"))
+        known = parameters.views[f"W{layer}"][0], parameters.views[f"b{layer}"][0]
         found = most_violated(measure, generator, known, effort)
         yield _At(at.h, squares[layer]), found
 

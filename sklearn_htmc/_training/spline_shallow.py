@@ -173,14 +173,16 @@ def _descended(
         tangent *= min(_FIRST, lift.slope(size)) if size > 0 else _FIRST
     columns = columns.solved(tangent)
     effort, confirmed, before = _GLANCE, 0, np.inf
-    for _ in range(bounds.rounds):
+    for n_round in range(bounds.rounds):
         size, residual = columns.size, columns.residual()
         loss = 0.5 * float(columns.rows.weights @ residual.square().sum(1))
         end.watch(0, loss, int(np.count_nonzero(columns.x)))
         objective = loss + strength * lift.price(size)
-        if (bounds.worth and before - objective <= bounds.worth * objective) or (is_deep and size == 0):
+        if (bounds.worth and before - objective <= bounds.worth * objective) or (is_deep and size == 0 and n_round):
             break
-        tangent, before = strength * lift.slope(size), objective
+        if size > 0:
+            tangent = strength * lift.slope(size)
+        before = objective
         room = None if bounds.limit is None else bounds.limit - len(columns.b)
         missed = columns.missed(residual, tangent, generator, effort, room)
         confirmed = confirmed + 1 if not len(missed) and effort == _EFFORT else 0

@@ -230,11 +230,13 @@ class Measure:
         return neurons
 
 
-def most_violated(measure: Measure, generator: torch.Generator, known: Neurons, effort: float = 1.0) -> Neurons:
+def most_violated(
+    measure: Measure, generator: torch.Generator, known: tuple[Tensor, Tensor], effort: float = 1.0
+) -> Neurons:
     """Return neurons with locally largest correlations, the largest first.
 
     Random directions climb on a part of the points; the best of them, and the neurons at hand, go on on all, or on
-    4,000 of them where there are more. What is returned has been measured on all.
+    4,000 of them where there are more: then the largest 64 are measured on all, and returned.
 
     Parameters
     ----------
@@ -242,8 +244,8 @@ def most_violated(measure: Measure, generator: torch.Generator, known: Neurons, 
         What to correlate with.
     generator : torch.Generator
         Draws the random directions.
-    known : Neurons
-        Neurons to climb from as well.
+    known : tuple of Tensor
+        Unit normals and offsets of neurons to climb from as well.
     effort : float
         Multiple of the usual number of starts and climbers.
     """
@@ -251,19 +253,17 @@ def most_violated(measure: Measure, generator: torch.Generator, known: Neurons, 
     if width == 1:  # one direction, and all kinks are seen at once
         return _all_offsets(measure)
     some, many = measure.thinned(_POINTS), measure.thinned(_MANY)
-    if many is not measure:
-        known = many.correlation(known.W, known.b)
     n_starts, n_climbers, n_last = (int(effort * n) for n in (_STARTS, _CLIMBERS, _LAST))
     found = some.best_offsets(_directions(n_starts, width, generator, measure.h.dtype))
     found = some.ascended(found.at(found.size.argsort(descending=True)[:n_climbers]), *_FAR)
     found = many.best_offsets(found.W[found.size.argsort(descending=True)[:_CLIMBERS]])
-    found = many.ascended(found.and_(known), *_CLOSE)
+    found = many.ascended(found.and_(many.correlation(*known)), *_CLOSE)
     top = found.size.argsort(descending=True)
     n_last = min(n_last, _LAST)
     found = many.climbed(found.at(top[:n_last])).and_(found.at(top[n_last:]))
     if many is not measure:
-        found = measure.correlation(found.W, found.b)
-        found = found.and_(measure.best_offsets(found.W[found.size.argsort(descending=True)[:n_last]]))
+        found = found.at(found.size.argsort(descending=True)[:_CLIMBERS])
+        found = measure.correlation(found.W, found.b).and_(measure.best_offsets(found.W[:n_last]))
     return found.at(found.size.argsort(descending=True))
 
 
