@@ -13,6 +13,7 @@ Parts, for --only:
   circuits compilation of a network and of 500 trees, and simulation
   compile  seconds of every stage of compiling two large networks
   grown    CircuitRegressor: default fits of 1,000, 4,000, 8,000 and 40,000 rows, memory, prediction of a million rows
+  splines  DeepSplineRegressor: default fits of 1,000 rows, two passes over wide, tall and several-target tables, parts
   large    a default fit on 40,000 rows: seconds and peak memory, in a process of its own
 
     python benchmarks/speed.py --only fit,predict
@@ -40,6 +41,7 @@ from unittest import mock
 
 import numpy as np
 from peers import MODELS, available_cores, lightgbm, mlp, ours
+from peers import splines as spline_model
 from sklearn.datasets import make_friedman1
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -389,6 +391,29 @@ def _large_grown_fit() -> tuple[float, float]:
     return took, peak_memory() / 1e9
 
 
+def splines(repeats: int) -> Iterator[Measurement]:
+    """Fits of DeepSplineRegressor, and what its parts cost on 1,000 rows: training, the path of lassos, a search."""
+    for name, make in DATA.items():
+        X, y = make(1_000, seed=0)
+        times = [seconds(lambda X=X, y=y: spline_model().fit(X, y)) for _ in range(repeats)]
+        yield Measurement(f"DeepSplineRegressor, default fit, 1,000 rows, {name}", float(np.median(times)), 3.0, "s")
+    for n_rows, n_features, limit in ((500, 2_000, 30.0), (200_000, 20, 60.0)):
+        X, y = smooth(n_rows, seed=0, n_features=n_features)
+        took = seconds(lambda X=X, y=y: spline_model(max_iter=2).fit(X, y))
+        yield Measurement(f"DeepSplineRegressor(max_iter=2), {n_rows:,} x {n_features:,}", took, limit, "s")
+    X, y = smooth(150, seed=0, n_features=3)
+    took = seconds(lambda: ours(max_iter=5).fit(X, np.column_stack([y, y**2, X[:, :2]])))
+    yield Measurement("ResNetNormRegressor(max_iter=5), 150 x 3, 4 targets", took, 10.0, "s")
+    X, y = smooth(1_000, seed=0)
+    for what, parameters in (
+        ("one layer, worth of the last round 0", {"ranks": (), "alpha": 0.01}),
+        ("two layers, a trial and the last lasso", {"alpha": 0.01}),
+        ("two layers, all passes", {"alpha": 0.01, "early_stopping": True, "n_iter_no_change": 1_000}),
+    ):
+        took = seconds(lambda parameters=parameters: spline_model(**parameters).fit(X, y))
+        yield Measurement(f"DeepSplineRegressor, 1,000 rows, {what}", took, 15.0, "s")
+
+
 def peak_memory() -> int:
     """Most bytes that this process has held in memory."""
     status = Path("/proc/self/status")
@@ -410,6 +435,7 @@ PARTS: dict[str, tuple[Callable[[int], Iterator[Measurement]], int]] = {
     "circuits": (circuits, 3),
     "compile": (compiling, 1),
     "grown": (grown, 3),
+    "splines": (splines, 1),
     "large": (large, 1),
 }
 

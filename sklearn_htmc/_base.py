@@ -28,11 +28,12 @@ from sklearn_htmc._units import SINGLE, in_units
 if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Problems, Settings
     from sklearn_htmc._training.paths import Rows
-    from sklearn_htmc._training.task import Family
+    from sklearn_htmc._training.task import Begun, Family
 
 _N_FOLDS = 3
 _HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
-_N_STRENGTHS = 6
+_N_STRENGTHS = 6  # half decades that training ranks
+_PER_HALF_DECADE = 2  # steps of a path
 _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
@@ -48,13 +49,15 @@ def automatic_batch(batch_size: int | str, n_rows: int) -> int:
     return _BATCH_ROWS if n_rows <= _HOLD_OUT_ROWS else 2 * _BATCH_ROWS
 
 
-def automatic_strengths(n_rows: int) -> Floats:
-    """Return the strengths that ``alpha="auto"`` tries: half decades down from ``0.5 / sqrt(n)``.
+def automatic_strengths(n_rows: int, n_between: int = 1) -> Floats:
+    """Return the strengths that ``alpha="auto"`` tries: half decades, or parts of them, down from ``0.5 / sqrt(n)``.
 
     Alpha is a threshold on correlations, and a correlation with noise is about ``1 / sqrt(n)``.
     """
     largest = min(1.0, 0.5 / math.sqrt(n_rows))
-    return np.asarray(largest * 10.0 ** (-0.5 * np.arange(_N_STRENGTHS)), dtype=np.float64)
+    return np.asarray(
+        largest * 10.0 ** (-0.5 * np.arange((_N_STRENGTHS - 1) * n_between + 1) / n_between), dtype=np.float64
+    )
 
 
 def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
@@ -187,6 +190,8 @@ class NetworkRegressor(TableRegressor):
 
     # What a subclass says about itself.
 
+    _choice_rows: ClassVar[int | None] = None  # on which alpha is chosen, at most
+
     def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
         """Return the networks to train; sizes that a fit may exceed have room for a fitted network."""
         raise NotImplementedError
@@ -263,9 +268,12 @@ class NetworkRegressor(TableRegressor):
         random_state = check_random_state(self.random_state)
         initial = self._initial_network(table) if self.warm_start and self._beats_the_mean(table) else None
         with Progress(self.verbose) as progress:
-            alpha = self._chosen_alpha(table, device, random_state, progress)
+            alpha, begun = self._chosen_alpha(table, device, random_state, progress)
             problems, settings = self._one_problem(table, alpha, random_state)
-            path = self._fit_problems(table, problems, settings, device, progress, initial)
+            # What the choice has found, its trial among it, serves a plain fit.
+            settings = replace(settings, trial=self.alpha != "auto")
+            begun = begun if initial is None and settings.patience is None else None
+            path = self._fit_problems(table, problems, settings, device, progress, initial, begun)
             progress.close(path)
         self.alpha_ = alpha
         self._set_fitted(table, self._in_raw_units(path, table), device)
@@ -302,36 +310,43 @@ class NetworkRegressor(TableRegressor):
 
     def _chosen_alpha(
         self, table: Table, device: str, random_state: np.random.RandomState, progress: Progress
-    ) -> float:
-        """Return alpha, chosen by the held-out error of strengths x folds, one batch of problems, if it is "auto"."""
+    ) -> tuple[float, Begun | None]:
+        """Return alpha, chosen by held-out error if it is "auto", and where a fit with it starts, if that is known."""
         if self.alpha != "auto":
-            return float(self.alpha)
+            return float(self.alpha), None
         n_rows = len(table.X)
         if table.n_groups < 2 * _N_FOLDS or not table.y.any():
-            return _DEFAULT_ALPHA
-        from sklearn_htmc._training.first_order import Problems
+            return _DEFAULT_ALPHA, None
+        from sklearn_htmc._training.choice import Question, choose
 
         if n_rows > _HOLD_OUT_ROWS:
             held_out = [table.folds(10, random_state) == 0]
         else:
             folds = table.folds(_N_FOLDS, random_state)
             held_out = [folds == fold for fold in range(_N_FOLDS)]
-        strengths = automatic_strengths(n_rows)
-        seed = int(random_state.randint(2**31 - 1))
-        problems = Problems(
-            tuple(float(s) for s in strengths for _ in held_out),
-            (seed,) * (len(strengths) * len(held_out)),
-            np.array([table.weights * ~out for _ in strengths for out in held_out]),
-            np.array([table.weights * out for _ in strengths for out in held_out]),
-        )
+        judged_rows = n_rows
+        weights = table.weights
+        if self._choice_rows is not None and n_rows > self._choice_rows:
+            judged_rows = self._choice_rows
+            sample = random_state.permutation(n_rows)[:judged_rows]
+            weights = np.zeros(n_rows)
+            weights[sample] = table.weights[sample]
+        settings = self._settings(judged_rows)
         # A part of the passes is enough to rank strengths, and the second-order phase changes no rank.
-        settings = self._settings(n_rows)
         share = 3 if n_rows > _HOLD_OUT_ROWS else 2
-        settings = replace(settings, max_iter=max(1, settings.max_iter // share), max_edges=None, polish=False)
-        path = self._fit_problems(table, problems, settings, device, progress)
-        shares = np.array([table.weights[out].sum() for out in held_out])
-        errors = path.validation_loss.reshape(len(strengths), -1) @ (shares / shares.sum())
-        return float(strengths[np.nanargmin(errors)])
+        strengths = automatic_strengths(judged_rows, _PER_HALF_DECADE)
+        seed = int(random_state.randint(2**31 - 1))
+        choice = choose(
+            table.X,
+            table.y,
+            Question(strengths, weights, held_out, seed, _PER_HALF_DECADE, share),
+            family=self._family(table.X.shape[1], table.y.shape[1]),
+            settings=settings,
+            device=device,
+            report=progress.start(_N_STRENGTHS * len(held_out) * (settings.max_iter // share)),
+        )
+        # Noise correlates with neurons by 1 / sqrt(n), so what is best on a part is that much smaller on the whole.
+        return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice.begun
 
     def _one_problem(
         self, table: Table, alpha: float, random_state: np.random.RandomState
@@ -354,7 +369,8 @@ class NetworkRegressor(TableRegressor):
         settings: Settings,
         device: str,
         progress: Progress,
-        initial: dict[str, Floats] | None = None,
+        initial: dict[str, Floats] | None,
+        begun: Begun | None,
     ) -> RegularizationPath:
         from sklearn_htmc._training.fit import fit_problems
 
@@ -365,6 +381,7 @@ class NetworkRegressor(TableRegressor):
             family=self._family(table.X.shape[1], table.y.shape[1], None if initial is None else self.network_),
             settings=settings,
             initial=initial,
+            begun=begun,
             device=device,
             report=progress.start(len(problems) * settings.max_iter),
         )

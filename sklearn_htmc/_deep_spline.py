@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.first_order import Settings
     from sklearn_htmc._training.task import Family
 
+_CHOICE_ROWS = 6_000  # on which alpha is chosen, at most
+_STEPS, _LEAST_PASSES = 28_000, 10  # of the first-order phase at most, but so many passes
 _ROUNDS = 12  # of the second-order phase of a composition ...
 _PASSES = 25  # ... and passes of the first-order phase for each of them
 _WIDE, _WIDE_PASSES = 8, 100  # inner coordinates at the start of training, if there are that many passes
@@ -187,6 +189,8 @@ class DeepSplineRegressor(NetworkRegressor):
         "max_neurons": [None, Interval(Integral, 0, None, closed="left")],
     }
 
+    _choice_rows = _CHOICE_ROWS
+
     def __init__(
         self,
         alpha: float | str = "auto",
@@ -252,13 +256,13 @@ class DeepSplineRegressor(NetworkRegressor):
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.first_order import Settings
 
-        # A spline with knots at rows is solved exactly from anywhere.
         own = self._plain_params()
-        is_lasso = not own.ranks and self.n_features_in_ == 1
+        size = automatic_batch(own.batch_size, n_rows)
+        most = max(_LEAST_PASSES, _STEPS // -(-n_rows // size))
         # The weights of these norms do not depend on data, which is what "path" says to the core.
         return Settings(
-            max_iter=1 if is_lasso else own.max_iter,
-            batch_size=automatic_batch(own.batch_size, n_rows),
+            max_iter=min(own.max_iter, most) if own.ranks else 1,  # a single shallow network is solved from anywhere
+            batch_size=size,
             weighting="path",
         )
 

@@ -47,6 +47,7 @@ class Progress:
     def close(self, path: RegularizationPath) -> None:
         """Show what the fit ended with."""
         if self.bar is not None:
+            self.bar.total = self.bar.n  # passes that were not needed
             self.bar.set_postfix(
                 loss=f"{path.loss[0]:.3g}",
                 edges=int(path.n_edges[0]),

@@ -94,3 +94,22 @@ def test_columns_of_zeros_and_equal_columns_do_no_harm(hinges):
         X = shared_lasso(gram, target, 0.01, np.zeros_like(target), n_single)
         assert_array_equal(X[-1], 0.0)
         assert_optimal(gram, target, 0.01, X, n_single)
+
+
+def test_a_warm_start_ends_where_a_cold_one_does(hinges):
+    gram, target = hinges
+    x = np.zeros(70)
+    for strength in (0.1, 0.03, 0.01, 0.003, 1e-3):
+        x = lasso(gram, target[:, 0], strength, x)
+        assert_optimal(gram, target[:, :1], strength, x[:, None], 70)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_columns_that_enter_together_end_at_the_optimum(seed):
+    rng = np.random.default_rng(seed)
+    A = np.maximum(rng.normal(size=(150, 4)) @ rng.normal(size=(4, 300)) - rng.normal(size=300), 0.0)
+    A -= A.mean(axis=0)
+    y = rng.normal(size=150)
+    x = lasso(A.T @ A / 150, A.T @ y / 150, 0.003, np.zeros(300))
+    assert 50 < np.count_nonzero(x) <= 150
+    assert_optimal(A.T @ A / 150, (A.T @ y / 150)[:, None], 0.003, x[:, None], 300)

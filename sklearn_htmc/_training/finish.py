@@ -6,7 +6,7 @@ is measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn_htmc._network import Floats, SizePath
 from sklearn_htmc._training.architecture import Parameters
 from sklearn_htmc._training.certificate import certify
 from sklearn_htmc._training.derivatives import ResidualCalculus
-from sklearn_htmc._training.first_order import Settings
+from sklearn_htmc._training.first_order import Report, Settings
 from sklearn_htmc._training.gauss_newton import Point, Problem, descend
 from sklearn_htmc._training.linear import constant_candidate, linear_candidate
 from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
@@ -54,6 +54,12 @@ class ResidualFamily:
     def trained(self) -> ResidualNetwork:
         """Sizes of the first-order phase."""
         return self.architecture
+
+    def path(self, rows: Rows, strengths: Sequence[float], seed: int, end: End) -> None:
+        """Strengths are ranked by training."""
+
+    def begun(self, task: Task, settings: Settings, watch: Report) -> None:
+        """Training comes first."""
 
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""

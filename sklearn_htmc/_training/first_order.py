@@ -14,7 +14,7 @@ zero), so from half-time on the edges whose joint importance is negligible are r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,6 +68,8 @@ class Settings:
         Whether the second-order phase follows.
     is_brief : bool
         Whether that takes a few steps and removes no edge in the end, which is enough to rank strengths.
+    trial : bool
+        Whether a family may say, after a short training, that the whole is in vain.
     """
 
     max_iter: int
@@ -79,6 +81,7 @@ class Settings:
     rate: float | None = None
     polish: bool = True
     is_brief: bool = False
+    trial: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +109,14 @@ class Problems:
         """Return the number of problems."""
         return len(self.strengths)
 
-    def part(self, start: int, stop: int) -> Problems:
-        """Return consecutive problems."""
-        held_out = self.validation_weights
+    def part(self, chosen: Sequence[int]) -> Problems:
+        """Return some of the problems."""
+        held_out, index = self.validation_weights, list(chosen)
         return Problems(
-            self.strengths[start:stop],
-            self.seeds[start:stop],
-            self.sample_weights[start:stop],
-            None if held_out is None else held_out[start:stop],
+            tuple(self.strengths[i] for i in index),
+            tuple(self.seeds[i] for i in index),
+            self.sample_weights[index],
+            None if held_out is None else held_out[index],
         )
 
 

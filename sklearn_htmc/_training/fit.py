@@ -18,7 +18,7 @@ from sklearn_htmc._network import Floats, RegularizationPath
 from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.architecture import Architecture, Arrays, Parameters
 from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings, train
-from sklearn_htmc._training.task import End, Family, Finished, Task
+from sklearn_htmc._training.task import Begun, End, Family, Finished, Task
 from sklearn_htmc._training.threads import Stop, in_threads
 
 _SMALL = 0.1  # root mean square of a random function at the start of an online fit
@@ -33,6 +33,7 @@ def fit_problems(
     family: Family,
     settings: Settings,
     initial: Arrays | None = None,
+    begun: Begun | None = None,
     device: str = "cpu",
     report: Report | None = None,
 ) -> RegularizationPath:
@@ -52,6 +53,8 @@ def fit_problems(
         Settings of the first-order phase.
     initial : dict of ndarray or None
         A network to start all problems from; None starts from random weights.
+    begun : Begun or None
+        What takes the place of training.
     device : str
         Torch device of the first-order phase; the rest runs on the CPU.
     report : callable or None
@@ -65,6 +68,7 @@ def fit_problems(
     architecture = family.trained
     n_rows = int(max(np.count_nonzero(problems.sample_weights, axis=1)))
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
+    may_try = settings.trial and settings.polish and settings.patience is None and initial is None
 
     def one_chunk(bounds: tuple[int, int], stop: Stop) -> list[Finished]:
         def watch(n_done: int, loss: float, edges: float) -> None:
@@ -72,18 +76,22 @@ def fit_problems(
             if report is not None:
                 report(n_done, loss, edges)
 
-        part = problems.part(*bounds)
-        start = None if initial is None else _resume(architecture, part, initial)
-        trained = train(architecture, X32, y32, part, settings, n_rows=n_rows, initial=start, report=watch)
+        part = problems.part(range(*bounds))
+        tasks = [Task.of(part, problem, X, y) for problem in range(len(part))]
+        starts = [begun or (family.begun(task, settings, watch) if may_try else None) for task in tasks]
+        untrained = [problem for problem, start in enumerate(starts) if start is None]
+        if untrained:
+            left = part.part(untrained)
+            start = None if initial is None else _resume(architecture, left, initial)
+            trained = train(architecture, X32, y32, left, settings, n_rows=n_rows, initial=start, report=watch)
+            for place, problem in enumerate(untrained):
+                network = architecture.compact(trained.parameters.views, place)
+                starts[problem] = Begun(network, trained.curves[place])
+        end = End(watch, n_threads if len(problems) == 1 else 1)
         return [
-            family.finished(
-                Task.of(part, problem, X, y),
-                architecture.compact(trained.parameters.views, problem),
-                settings,
-                trained.curves[problem],
-                End(watch, n_threads if len(problems) == 1 else 1),
-            )
-            for problem in range(len(part))
+            family.finished(task, start.network, settings, start.curve, end)
+            for task, start in zip(tasks, starts, strict=True)
+            if start is not None
         ]
 
     with one_thread_each() as n_threads:

@@ -14,7 +14,7 @@ from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.architecture import Architecture, Parameters
 from sklearn_htmc._training.first_order import Problems, Report, Settings, train
 from sklearn_htmc._training.fit import as_path
-from sklearn_htmc._training.task import End, Family, Finished, Task
+from sklearn_htmc._training.task import Begun, End, Family, Finished, Task
 
 _SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
 _LEAST_PASSES = 20
@@ -89,7 +89,7 @@ def fit_paths(
     held_out = None
     if settings.patience is not None:
         held_out = _blocks([part.weights if part.held_out is None else part.held_out for part in rows])
-    architecture = family.trained
+    architecture, watch = family.trained, report or _nobody
     found: list[list[Finished]] = [[] for _ in rows]
     with one_thread_each():
         X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
@@ -97,15 +97,21 @@ def fit_paths(
         plan = passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows[0].is_brief)
         for strength, n_passes in zip(strengths, plan, strict=True):
             problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
+            tasks = [Task.of(problems, number, X, y) for number in range(len(rows))]
             some = replace(settings, max_iter=n_passes)
-            n_rows = max(len(part.X) for part in rows)
-            trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
-            views = trained.parameters.views
-            for number, (part, items, curve) in enumerate(zip(rows, found, trained.curves, strict=True)):
-                task, end = Task.of(problems, number, X, y), End(report or _nobody, 1)
-                own = replace(some, is_brief=part.is_brief)
-                items.append(family.finished(task, architecture.compact(views, number), own, curve, end))
-            start = _start(architecture, trained.parameters, problems) if is_warm else None
+            may_try = settings.trial and settings.patience is None
+            starts = [family.begun(task, settings, watch) if may_try else None for task in tasks]
+            if any(begun is None for begun in starts):
+                n_rows = max(len(part.X) for part in rows)
+                trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
+                views = trained.parameters.views
+                for number, curve in enumerate(trained.curves):
+                    starts[number] = starts[number] or Begun(architecture.compact(views, number), curve)
+                start = _start(architecture, trained.parameters, problems) if is_warm else None
+            for part, task, begun, items in zip(rows, tasks, starts, found, strict=True):
+                if begun is not None:
+                    own = replace(some, is_brief=part.is_brief)
+                    items.append(family.finished(task, begun.network, own, begun.curve, End(watch, 1)))
     return [as_path(strengths, items) for items in found]
 
 

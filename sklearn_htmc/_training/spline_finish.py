@@ -11,7 +11,7 @@ is nearly always better; the second is tried where there are few to remove.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.first_order import Settings
+from sklearn_htmc._training.first_order import Problems, Report, Settings, train
 from sklearn_htmc._training.gauss_newton import Problem, descend
 from sklearn_htmc._training.objective import Rows, mean_loss
 from sklearn_htmc._training.spline import SplineNetwork
@@ -32,20 +32,28 @@ from sklearn_htmc._training.spline_neurons import (
     without_negligible,
     without_useless,
 )
-from sklearn_htmc._training.spline_shallow import Lift, constant, solved
-from sklearn_htmc._training.task import End, Finished, Network, Task, described
+from sklearn_htmc._training.spline_shallow import Bounds, Lift, constant, solved, solved_path
+from sklearn_htmc._training.task import Begun, End, Finished, Network, Task, described
 
 _RIVAL = 1.5  # objective of a trained network, relative to one layer as large, up to which it goes on
-_WORTH_FINAL, _WORTH_RANKED = 1e-3, 1e-2  # relative fall in a round of the lasso, to go on, in a fit and to rank it
+_TRIAL_ROWS = 4_000  # of the training that says whether more of it can win, at most ...
+_TRIAL_PASSES, _TRIAL_STEPS = 100, 1_200  # ... and passes, more where they are fewer steps
+_FEW_PARAMETERS, _FEW_ROUNDS = 500, 3  # up to which one layer moves its hyperplanes, and for how long
+_LAST_WORTH, _LAST_ROUNDS = 1e-3, 15  # relative fall of the objective in a round of the last lasso, and rounds
+_LASSO_ROUNDS = 100
+_LASSO_ROWS = 12_000  # on which the neurons of one layer are looked for, at most
+_LASSO_WORTH, _TRIAL_WORTH = 5e-3, 2e-2  # relative fall in a round of the lasso, to go on, and in a trial
 _REGROWTH = 2  # times the neurons at the start, at most at the end
 _WORTH = 3e-3  # relative fall of the objective in a round of a composition, to go on
 _STEPS = 10  # Gauss-Newton steps of a round ...
+_ROUND_ROWS, _STEP_ROWS = 100_000, 400_000  # rows times rounds, and times steps at the end, at most
 _FALL = 1e-6  # ... which ends where the objective falls by less, relative
 _PARAMETERS = 1_000  # that move in a step, at most
 _PER_ROW = 3  # with more of them than that the data do not say where to go
 _PATIENCE = 3  # neurons in a row that help nothing, after which growth ends
 _NEARLY = 2.0  # times the budget, up to which removing neurons may be better than growing
 _ROUND = 0.1  # share of the neurons that come or go in one round of growing or shrinking
+_ROUNDS = 1_000  # of descent and entry: the family says how many
 _GROWTH = 4  # times as many rounds for growing
 
 
@@ -66,6 +74,11 @@ class _Search:
     judge: Problem
     generator: torch.Generator
     end: End
+
+    def on(self, n_rows: int) -> _Search:
+        """Return the problem on that many rows where there are more."""
+        rows = self.judge.rows.thinned(n_rows)
+        return self if rows is self.judge.rows else replace(self, judge=replace(self.judge, rows=rows))
 
     def value(self, network: Network) -> float:
         """Return the objective, infinite where it is not finite."""
@@ -101,16 +114,46 @@ class SplineFamily:
         wide = tuple(max(rank, self.wide) for rank in ranks)
         return replace(self.architecture, widths=(widths[0], *wide, widths[-1]), ranks=ranks)
 
+    def path(self, rows: Rows, strengths: Sequence[float], seed: int, end: End) -> Iterator[Network] | None:
+        """Yield networks with all neurons in the first layer; see `task.Family`."""
+        if not Lift(self.architecture).is_possible:
+            return None
+        limit = self._limit if self.max_neurons is None else self.max_neurons
+        limited = None if self._is_lasso and self._has_one_input and self.max_neurons is None else limit
+        worth = 0.0 if limited is None else _LASSO_WORTH
+        mean = self.architecture.of(constant(self.architecture, rows))
+        generator = torch.Generator().manual_seed(seed)
+        return solved_path(self.architecture, mean, rows, strengths, generator, end, Bounds(limited, worth))
+
+    def begun(self, task: Task, settings: Settings, watch: Report) -> Begun | None:
+        """Compare a short training with one layer as large: None where training is better; see `task.Family`."""
+        mean = self.architecture.of(constant(self.architecture, task.rows))
+        if self._is_lasso:
+            return Begun(mean, np.array([mean_loss(*mean, task.rows)]))
+        if not Lift(self.architecture).is_possible:
+            return None
+        rows = task.rows.thinned(_TRIAL_ROWS)
+        n_steps = max(settings.min_steps, -(-len(rows.X) // settings.batch_size))  # of a pass
+        n_passes = max(_TRIAL_PASSES, -(-_TRIAL_STEPS // n_steps))
+        short = replace(settings, max_iter=min(n_passes, settings.max_iter))
+        problems = Problems((task.strength,), (task.seed,), rows.weights.numpy()[None])
+        trained = train(self.trained, rows.X.float(), rows.y.float(), problems, short, n_rows=len(rows.X), report=watch)
+        generator = torch.Generator().manual_seed(task.seed)
+        search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, End(watch, 1))
+        start = self._start(self.trained.compact(trained.parameters.views, 0), rows)
+        equal = self._solved(search, start, self._fair(search, start), _TRIAL_WORTH)
+        is_all = rows is task.rows and short.max_iter == settings.max_iter
+        if search.value(start) >= (_RIVAL if is_all else 1.0) * search.value(equal):
+            return Begun(equal, trained.curves[0], start)
+        return Begun(start, trained.curves[0], start) if is_all else None
+
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""
         rows, generator = task.rows, torch.Generator().manual_seed(task.seed)
         search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, end)
         mean = self.architecture.of(constant(self.architecture, rows))
-        start = mean
-        if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged
-            network, parameters = trained[0].narrowed(trained[1], rows.X, rows.weights)
-            start = without_negligible(network, parameters, rows)
-        minimised = self._minimised(search, start) if settings.polish else self._ranked(search, start)
+        start = self._start(trained, rows)
+        minimised = self._minimised(search, start) if settings.polish else start
         candidates = [minimised, start, mean]
         best = min(candidates, key=search.value)
         if not self._fits(best):
@@ -127,6 +170,19 @@ class SplineFamily:
     def measured(self, task: Task, trained: Network, settings: Settings, curve: Floats) -> Finished:
         """Measure a network as it is."""
         return described(task, *trained, certify(*trained, task.rows, task.strength, None), curve)
+
+    def _start(self, trained: Network, rows: Rows) -> Network:
+        """Return what training has ended with, without what does nothing."""
+        if not np.isfinite(mean_loss(*trained, rows)):  # it has diverged
+            return self.architecture.of(constant(self.architecture, rows))
+        if self._is_one_layer(trained):
+            return trained
+        network, parameters = trained[0].narrowed(trained[1], rows.X, rows.weights)
+        return without_negligible(network, parameters, rows)
+
+    def _is_one_layer(self, network: Network) -> bool:
+        """Whether all neurons are in the first layer, and the sizes those at the end."""
+        return network[0].widths == self.architecture.widths and not any(network[0].neurons[1:])
 
     def _fits(self, candidate: Network) -> bool:
         return self.max_neurons is None or sum(candidate[0].neurons) <= self.max_neurons
@@ -158,34 +214,40 @@ class SplineFamily:
             return self._solved(search, rough, None, 0.0) if self._fits(rough) else rough
         if not Lift(self.architecture).is_possible:
             return self._improved(search, start)
-        equal = self._solved(search, start, self._fair(search, start))
-        if search.value(start) <= _RIVAL * search.value(equal):
+        if self._is_one_layer(start):
+            some = search.on(_LASSO_ROWS)
+            found = self._solved(some, start, self._limit, _LAST_WORTH, _LAST_ROUNDS)
+            if some is not search:  # the neurons stay, the weights are those of all rows
+                found = self._solved(search, found, found[0].neurons[0], _LAST_WORTH, _FEW_ROUNDS)
+            return self._improved(search, found, _FEW_ROUNDS) if _moves(search.judge, found) else found
+        some = search.on(_TRIAL_ROWS)
+        equal = self._solved(some, start, self._fair(search, start))
+        if some.value(start) <= _RIVAL * some.value(equal):
             improved = self._improved(search, start)
-            if search.value(start) <= search.value(equal):
+            if some.value(start) <= some.value(equal):
                 return improved
-            equal = self._solved(search, improved, self._fair(search, improved))
-            if search.value(improved) <= search.value(equal):
+            equal = self._solved(some, improved, self._fair(search, improved))
+            if some.value(improved) <= some.value(equal):
                 return improved
-        return self._improved(search, self._solved(search, equal, self._limit))
+        return self._improved(search, self._solved(search.on(_LASSO_ROWS), equal, self._limit))
 
-    def _ranked(self, search: _Search, start: Network) -> Network:
-        """Minimise roughly: good enough to rank strengths."""
-        if self._is_lasso:
-            return self._solved(search, start, self.max_neurons, 0.0 if self._has_one_input else _WORTH_RANKED)
-        if not Lift(self.architecture).is_possible:
-            return start
-        limit = sum(self.architecture.neurons) if self.max_neurons is None else self.max_neurons
-        return self._solved(search, start, limit, _WORTH_RANKED)
-
-    def _solved(self, search: _Search, start: Network, limit: int | None, worth: float = _WORTH_FINAL) -> Network:
+    def _solved(
+        self,
+        search: _Search,
+        start: Network,
+        limit: int | None,
+        worth: float = _LASSO_WORTH,
+        rounds: int = _LASSO_ROUNDS,
+    ) -> Network:
         """Return the best network with all neurons in the first layer."""
-        judge, generator, end = search.judge, search.generator, search.end
-        return solved(self.architecture, start, judge, generator, end, limit=limit, worth=worth)
+        bounds = Bounds(limit, worth, rounds)
+        return solved(self.architecture, start, search.judge, search.generator, search.end, bounds)
 
-    def _improved(self, search: _Search, start: Network) -> Network:
+    def _improved(self, search: _Search, start: Network, max_rounds: int = _ROUNDS) -> Network:
         """Descend and take neurons in until neither helps, or for as long as it is worth it."""
-        judge, point, before = search.judge, search.judge.at(*start), math.inf
-        for _ in range(self.rounds):
+        judge, point = search.judge, search.judge.at(*start)
+        before = point.objective
+        for _ in range(min(self.rounds, max_rounds, max(1, _ROUND_ROWS // len(judge.rows.X)))):
             problem = _movable(judge, point.network, point.parameters)
             if problem is None:
                 break
@@ -204,7 +266,8 @@ class SplineFamily:
                 point = problem.at(*grown)
         problem = _movable(judge, *point.compacted())
         if problem is not None:
-            point = descend(problem, *point.compacted(), max_steps=2 * _STEPS, tol=_FALL)
+            n_steps = min(2 * _STEPS, max(1, _STEP_ROWS // len(judge.rows.X)))
+            point = descend(problem, *point.compacted(), max_steps=n_steps, tol=_FALL)
             if self.architecture.penalty == "multitask":
                 point = without_useless(problem, point)
         return point.compacted()
@@ -246,6 +309,11 @@ class SplineFamily:
             point = judge.at(*smaller.compacted())
             search.end.watch(0, point.loss, point.n_edges)
         return point.compacted()
+
+
+def _moves(judge: Problem, network: Network) -> bool:
+    """Return whether the hyperplanes of a network with all neurons in one layer move fast."""
+    return int(SplineCalculus().kinds(*network).active.sum()) <= min(_FEW_PARAMETERS, _PER_ROW * len(judge.rows.X))
 
 
 def _movable(judge: Problem, network: SplineNetwork, parameters: Parameters) -> Problem | None:

@@ -147,7 +147,7 @@ def with_violations(
     layers = list(searched(network, point.parameters, problem.rows, generator, effort))
     for layer in sorted(range(network.n_layers), key=lambda layer: -float(layers[layer][1].size.max())):
         at, found = layers[layer]
-        chosen = _different(found, threshold)
+        chosen = different(found, threshold)
         if room is not None:
             chosen = chosen.at(torch.arange(max(0, min(len(chosen.b), room))))
             room -= len(chosen.b)
@@ -184,12 +184,12 @@ def searched(
     ]
     for layer, at in enumerate(backward(network, parameters, tape, slope)):
         measure = Measure.of(at.h, at.g, reduced=network.skip, shared=network.penalty == "multitask")
-        known = measure.correlation(*(parameters.views[f"{kind}{layer}"][0] for kind in "Wb"))
+        known = parameters.views[f"W{layer}"][0], parameters.views[f"b{layer}"][0]
         found = most_violated(measure, generator, known, effort)
         yield _At(at.h, squares[layer]), found
 
 
-def _different(found: Neurons, threshold: float) -> Neurons:
+def different(found: Neurons, threshold: float) -> Neurons:
     """Return the first few neurons above the threshold that are not alike."""
     chosen: list[int] = []
     for k in (found.size > threshold).nonzero().squeeze(1).tolist():

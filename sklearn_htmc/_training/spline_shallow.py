@@ -8,6 +8,7 @@ the strength stays what it is, the problem is convex, and the end is the optimum
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,20 +16,38 @@ import torch
 
 from sklearn_htmc._training.architecture import Arrays, Parameters
 from sklearn_htmc._training.gauss_newton import Problem
-from sklearn_htmc._training.lasso import lasso, shared_lasso
 from sklearn_htmc._training.objective import Rows
 from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_calculus import SplineCalculus, norm
-from sklearn_htmc._training.spline_neurons import GLANCE, with_violations
+from sklearn_htmc._training.spline_calculus import norm
+from sklearn_htmc._training.spline_columns import Columns
 from sklearn_htmc._training.task import End, Network
 
 _ROUNDS = 100
+_GLANCE = 0.25  # effort of the first searches
 _FEW = 10  # neurons found, or fewer, after which the effort doubles ...
 _EFFORT = 4.0  # ... up to this
 _CONFIRMED = 2  # searches in a row with all effort that find nothing
 _FIRST = 0.5  # multiple of the strength in the first round of a composition: from there the norm comes down
 _ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
-_DESIGN_ENTRIES = 4_000_000  # of the columns held at a time
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far the lasso goes.
+
+    Attributes
+    ----------
+    limit : int or None
+        Neurons, at most; None takes as many as it needs.
+    worth : float
+        Relative fall of the objective in a round, to go on; with zero it ends when no search finds a neuron.
+    rounds : int
+        Rounds for a strength, at most.
+    """
+
+    limit: int | None = None
+    worth: float = 0.0
+    rounds: int = _ROUNDS
 
 
 @dataclass(frozen=True)
@@ -89,9 +108,7 @@ def solved(
     judge: Problem,
     generator: torch.Generator,
     end: End,
-    *,
-    limit: int | None = None,
-    worth: float = 0.0,
+    bounds: Bounds,
 ) -> Network:
     """Return the best composition with all neurons in the first layer.
 
@@ -107,47 +124,98 @@ def solved(
         Draws the starts of the search for neurons.
     end : End
         Whom to tell.
-    limit : int or None
-        Neurons, at most; None takes as many as it needs.
-    worth : float
-        Relative fall of the objective in a round, to go on; with zero it ends when no search finds a neuron.
+    bounds : Bounds
+        How far to go.
+    """
+    return next(solved_path(network, start, judge.rows, [judge.strength], generator, end, bounds))
+
+
+def solved_path(
+    network: SplineNetwork,
+    start: Network,
+    rows: Rows,
+    strengths: Sequence[float],
+    generator: torch.Generator,
+    end: End,
+    bounds: Bounds,
+) -> Iterator[Network]:
+    """Yield the best compositions with all neurons in the first layer for falling strengths, each from the one before.
+
+    Parameters
+    ----------
+    network, start, generator, end, bounds
+        See `solved`.
+    rows : Rows
+        Rows.
+    strengths : sequence of float
+        Falling.
     """
     lift = Lift(network)
-    first = 1.0 if network.n_layers == 1 else _FIRST
-    at = replace(judge, strength=first * judge.strength, calculus=SplineCalculus(moving=False))
-    point = at.at(*fitted_outgoing(*_at_hand(lift, start, judge.rows, limit), at))
-    effort, confirmed, before = GLANCE, 0, np.inf
-    for _ in range(_ROUNDS):
-        end.watch(0, point.loss, point.n_edges)
-        size = norm(point.network, point.parameters)
-        objective = point.loss + judge.strength * lift.price(size)
-        if (worth and before - objective <= worth * objective) or (network.n_layers > 1 and size == 0):
+    columns = Columns.of(lift.shallow, rows, _at_hand(lift, start, rows, bounds.limit))
+    for strength in strengths:
+        columns = _descended(lift, columns, strength, generator, end, bounds)
+        shallow, parameters = lift.shallow.of(columns.arrays())
+        yield lift.lifted(*shallow.compact(parameters.views, 0))
+
+
+def _descended(
+    lift: Lift,
+    columns: Columns,
+    strength: float,
+    generator: torch.Generator,
+    end: End,
+    bounds: Bounds,
+) -> Columns:
+    """Let columns in and solve for all of them, until it is worth no more."""
+    is_deep, size = lift.network.n_layers > 1, columns.size
+    tangent = strength
+    if is_deep:
+        tangent *= min(_FIRST, lift.slope(size)) if size > 0 else _FIRST
+    columns = columns.solved(tangent)
+    effort, confirmed, before = _GLANCE, 0, np.inf
+    for n_round in range(bounds.rounds):
+        size, residual = columns.size, columns.residual()
+        loss = 0.5 * float(columns.rows.weights @ residual.square().sum(1))
+        end.watch(0, loss, int(np.count_nonzero(columns.x)))
+        objective = loss + strength * lift.price(size)
+        if (bounds.worth and before - objective <= bounds.worth * objective) or (is_deep and size == 0 and n_round):
             break
-        at, before = replace(at, strength=judge.strength * lift.slope(size)), objective
-        room = None if limit is None else limit - point.network.neurons[0]
-        grown = with_violations(at, point, generator, effort, room=room)
-        confirmed = confirmed + 1 if grown is None and effort == _EFFORT else 0
+        if size > 0:
+            tangent = strength * lift.slope(size)
+        before = objective
+        room = None if bounds.limit is None else bounds.limit - len(columns.b)
+        missed = columns.missed(residual, tangent, generator, effort, room)
+        confirmed = confirmed + 1 if not len(missed) and effort == _EFFORT else 0
         if confirmed == _CONFIRMED:
             break
-        if not worth and (grown is None or grown[0].neurons[0] - point.network.neurons[0] <= _FEW):
+        if not bounds.worth and len(missed) <= _FEW:
             effort = min(2.0 * effort, _EFFORT)
-        if grown is not None or network.n_layers > 1:
-            point = at.at(*fitted_outgoing(*(grown or (point.network, point.parameters)), at))
-    return lift.lifted(point.network, point.parameters)
+        if len(missed) or is_deep:
+            columns = columns.entered(missed).solved(tangent)
+    return columns
 
 
-def _at_hand(lift: Lift, start: Network, rows: Rows, limit: int | None) -> Network:
+def _at_hand(lift: Lift, start: Network, rows: Rows, limit: int | None) -> Arrays:
     """Return the shallow network with the neurons of the first layer of a start, or with all that one input needs."""
     network = lift.shallow
-    arrays = start[0].arrays(start[1].views)
-    if lift.network.n_layers > 1:
-        arrays = empty(network) | {name: arrays[name] for name in ("W0", "b0")}
+    arrays = first_layer(start)
     if network.widths[0] == 1 and limit is None:
         arrays |= knots_at_rows(arrays, rows, reduced=network.skip)
     n_neurons = len(arrays["b0"])
     if arrays["V0"].shape[1] != n_neurons:
         arrays["V0"] = np.zeros((network.n_outputs, n_neurons))
-    return network.of(arrays)
+    return arrays
+
+
+def first_layer(composition: Network) -> Arrays:
+    """Return the neurons of the first layer, with what leads out of them where all other layers are linear."""
+    network, parameters = composition
+    arrays = network.arrays(parameters.views)
+    V, C = arrays["V0"], arrays["C0"]
+    for layer in range(1, network.n_layers):
+        V, C = arrays[f"C{layer}"] @ V, arrays[f"C{layer}"] @ C
+    is_linear = not any(network.neurons[1:])
+    return {"W0": arrays["W0"], "b0": arrays["b0"], "V0": V * is_linear, "C0": C * is_linear}
 
 
 def knots_at_rows(arrays: Arrays, rows: Rows, *, reduced: bool) -> Arrays:
@@ -157,35 +225,6 @@ def knots_at_rows(arrays: Arrays, rows: Rows, *, reduced: bool) -> Arrays:
         near = np.abs(points - (arrays["b0"] * arrays["W0"][:, 0])[:, None]).argmin(axis=1)
         points = points[np.unique(near)]
     return {"W0": np.ones((len(points), 1)), "b0": points}
-
-
-def fitted_outgoing(network: SplineNetwork, parameters: Parameters, judge: Problem) -> Network:
-    """Return the neurons at hand with the best outgoing weights and affine part: a lasso, per output or shared."""
-    rows, arrays = judge.rows, network.arrays(parameters.views)
-    n_affine = network.widths[0] if network.skip else 0
-    n = len(arrays["b0"]) + n_affine
-    gram, target = np.zeros((n, n)), np.zeros((n, network.n_outputs))
-    mean, center = np.zeros(n), (rows.weights @ rows.y).numpy()
-    for pass_ in ("mean", "gram"):
-        for X, y, w in rows.parts(max(256, _DESIGN_ENTRIES // max(1, n))):
-            columns = torch.cat([X[:, :n_affine], network.reduced(parameters.views, X)], dim=1).numpy()
-            if pass_ == "mean":
-                mean += w.numpy() @ columns
-            else:
-                columns = columns - mean
-                weighted = columns * w.numpy()[:, None]
-                gram += columns.T @ weighted
-                target += weighted.T @ (y.numpy() - center)
-    start = np.hstack([arrays["C0"][:, :n_affine], arrays["V0"]])
-    if network.penalty == "multitask" and network.n_outputs > 1:
-        coefficients = shared_lasso(gram, target, judge.strength, start.T, n_affine).T
-    else:
-        each = zip(target.T, start, strict=True)
-        coefficients = np.array([lasso(gram, one, judge.strength, before) for one, before in each])
-    arrays["C0"][:, :n_affine], arrays["V0"] = coefficients[:, :n_affine], coefficients[:, n_affine:]
-    arrays["c"] = center - coefficients @ mean
-    smaller, filled = network.of(arrays)
-    return smaller.compact(filled.views, 0)
 
 
 def empty(network: SplineNetwork) -> Arrays:

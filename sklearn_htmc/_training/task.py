@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,25 @@ class Finished:
     validation_loss: float
     curve: Floats
     sizes: SizePath | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """Where the second-order phase of a problem starts without training, or with what a short training has found.
+
+    Attributes
+    ----------
+    network : tuple of Architecture and Parameters
+        A compacted network.
+    curve : ndarray of shape (n_iter,)
+        Loss of the passes of the short training.
+    rival : tuple of Architecture and Parameters or None
+        What that has ended with, where the network is something else.
+    """
+
+    network: Network
+    curve: Floats
+    rival: Network | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +102,34 @@ class Family(Protocol):
     @property
     def trained(self) -> Architecture:
         """Sizes of the first-order phase, perhaps larger, which `finished` brings down."""
+
+    def path(self, rows: Rows, strengths: Sequence[float], seed: int, end: End) -> Iterator[Network] | None:
+        """Yield networks for falling strengths, each from the one before; None where strengths are ranked by training.
+
+        Parameters
+        ----------
+        rows : Rows
+            Rows.
+        strengths : sequence of float
+            Falling.
+        seed : int
+            Seed.
+        end : End
+            Whom to tell.
+        """
+
+    def begun(self, task: Task, settings: Settings, watch: Report) -> Begun | None:
+        """Return where to start without training; None where only training, or all of it, can say.
+
+        Parameters
+        ----------
+        task : Task
+            The problem.
+        settings : Settings
+            Settings of the first-order phase.
+        watch : callable
+            See `first_order.train`.
+        """
 
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Take one problem from the end of the first-order phase to the finished network.

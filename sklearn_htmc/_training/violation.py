@@ -22,8 +22,9 @@ from torch import Tensor
 
 _STARTS = 512  # random directions
 _POINTS = 1_000  # on which they climb
+_MANY = 4_000  # on which the best of them do, at most
 _CLIMBERS = 64  # the best of them, which go on
-_FAR, _CLOSE = (0.3, 30), (0.05, 12)  # first length and number of steps of both climbs
+_FAR, _CLOSE = (0.3, 15), (0.05, 6)  # first length and number of steps of both climbs
 _LAST, _STEPS = 24, 3  # the best of all, which climb from kink to kink, and their steps
 _MOVES = (1.0, 0.4, 0.15, 0.05, 0.01)  # shares of the way to the gradient that are tried in a step
 _COLUMNS = 4_000_000  # entries sorted at a time
@@ -229,10 +230,13 @@ class Measure:
         return neurons
 
 
-def most_violated(measure: Measure, generator: torch.Generator, known: Neurons, effort: float = 1.0) -> Neurons:
+def most_violated(
+    measure: Measure, generator: torch.Generator, known: tuple[Tensor, Tensor], effort: float = 1.0
+) -> Neurons:
     """Return neurons with locally largest correlations, the largest first.
 
-    Random directions climb on a part of the points; the best of them, and the neurons at hand, go on on all.
+    Random directions climb on a part of the points; the best of them, and the neurons at hand, go on on all, or on
+    4,000 of them where there are more: then the largest 64 are measured on all, and returned.
 
     Parameters
     ----------
@@ -240,23 +244,26 @@ def most_violated(measure: Measure, generator: torch.Generator, known: Neurons, 
         What to correlate with.
     generator : torch.Generator
         Draws the random directions.
-    known : Neurons
-        Neurons to climb from as well.
+    known : tuple of Tensor
+        Unit normals and offsets of neurons to climb from as well.
     effort : float
         Multiple of the usual number of starts and climbers.
     """
     width = measure.h.shape[1]
     if width == 1:  # one direction, and all kinks are seen at once
         return _all_offsets(measure)
-    some = measure.thinned(_POINTS)
+    some, many = measure.thinned(_POINTS), measure.thinned(_MANY)
     n_starts, n_climbers, n_last = (int(effort * n) for n in (_STARTS, _CLIMBERS, _LAST))
     found = some.best_offsets(_directions(n_starts, width, generator, measure.h.dtype))
     found = some.ascended(found.at(found.size.argsort(descending=True)[:n_climbers]), *_FAR)
-    found = measure.best_offsets(found.W[found.size.argsort(descending=True)[:_CLIMBERS]])
-    found = measure.ascended(found.and_(known), *_CLOSE)
+    found = many.best_offsets(found.W[found.size.argsort(descending=True)[:_CLIMBERS]])
+    found = many.ascended(found.and_(many.correlation(*known)), *_CLOSE)
     top = found.size.argsort(descending=True)
     n_last = min(n_last, _LAST)
-    found = measure.climbed(found.at(top[:n_last])).and_(found.at(top[n_last:]))
+    found = many.climbed(found.at(top[:n_last])).and_(found.at(top[n_last:]))
+    if many is not measure:
+        found = found.at(found.size.argsort(descending=True)[:_CLIMBERS])
+        found = measure.correlation(found.W, found.b).and_(measure.best_offsets(found.W[:n_last]))
     return found.at(found.size.argsort(descending=True))
 
 

@@ -1,0 +1,145 @@
+"""Which of several strengths has the least held-out error.
+
+A family whose optimum can be followed along falling strengths is: one path per fold, each network from the one before,
+which ends where the held-out error has risen. Where a short training at the strength found has a smaller held-out error
+or objective, or there is no such path, strengths are ranked by training: strengths x folds, one batch of problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_htmc._network import Floats
+from sklearn_htmc._threads import one_thread_each
+from sklearn_htmc._training.first_order import Problems, Report, Settings
+from sklearn_htmc._training.fit import fit_problems
+from sklearn_htmc._training.task import Begun, End, Family, Network, Task
+from sklearn_htmc._training.threads import Stop, in_threads
+
+_SAME = 1.02  # held-out losses that differ by less are the same; where one has risen by more, a path ends ...
+_PATIENCE = 2  # ... as it does after so many strengths in a row without a better one
+_ALL_FOLDS = 500  # rows up to which there is a path for every fold; above, one fold says the same
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The best strength.
+
+    Attributes
+    ----------
+    index : int
+        Its number.
+    begun : Begun or None
+        Where a fit with it starts; None where it is to be trained.
+    """
+
+    index: int
+    begun: Begun | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Which strength, judged by which rows.
+
+    Attributes
+    ----------
+    strengths : ndarray of shape (n_strengths,)
+        Falling.
+    weights : ndarray of shape (n_samples,)
+        Weights of the rows, zero for those that take no part.
+    held_out : sequence of ndarray of shape (n_samples,)
+        Which rows every fold holds out.
+    seed : int
+        Seed of all problems.
+    coarse : int
+        Training ranks every so many of the strengths ...
+    share : int
+        ... with the passes of a fit over this.
+    """
+
+    strengths: Floats
+    weights: Floats
+    held_out: Sequence[NDArray[np.bool_]]
+    seed: int
+    coarse: int = 1
+    share: int = 2
+
+    @property
+    def shares(self) -> Floats:
+        """Shares of the folds in the weight of all that is held out."""
+        weights = np.array([self.weights[out].sum() for out in self.held_out])
+        return np.asarray(weights / weights.sum())
+
+    def problems(self) -> Problems:
+        """Return the strengths that training ranks times the folds."""
+        ranked, held_out = self.strengths[:: self.coarse], self.held_out
+        return Problems(
+            tuple(float(s) for s in ranked for _ in held_out),
+            (self.seed,) * (len(ranked) * len(held_out)),
+            np.array([self.weights * ~out for _ in ranked for out in held_out]),
+            np.array([self.weights * out for _ in ranked for out in held_out]),
+        )
+
+
+def choose(
+    X: Floats,
+    y: Floats,
+    question: Question,
+    *,
+    family: Family,
+    settings: Settings,
+    device: str = "cpu",
+    report: Report | None = None,
+) -> Choice:
+    """Choose a strength.
+
+    Parameters
+    ----------
+    X, y
+        See `fit.fit_problems`.
+    question : Question
+        Strengths, and who judges.
+    family, settings, device, report
+        See `fit.fit_problems`.
+    """
+    problems, shares, strengths = question.problems(), question.shares, question.strengths
+    tasks = [Task.of(problems, fold, X, y) for fold in range(len(shares))]
+
+    def one_path(task: Task, stop: Stop) -> list[tuple[float, Network]]:
+        def watch(n_done: int, loss: float, edges: float) -> None:
+            stop.check()
+            if report is not None:
+                report(n_done, loss, edges)
+
+        path = family.path(task.rows, [float(s) for s in strengths], task.seed, End(watch, 1))
+        found: list[tuple[float, Network]] = []
+        for network in path or ():
+            found.append((task.judged(*network), network))
+            losses = np.array([loss for loss, _ in found])
+            if losses[-1] > _SAME * losses.min() or len(losses) - 1 - _best(losses) == _PATIENCE:
+                break
+        return found
+
+    with one_thread_each() as n_threads:
+        paths = in_threads(one_path, tasks if len(tasks[0].rows.X) <= _ALL_FOLDS else tasks[:1], n_threads)
+        n_common = min(len(path) for path in paths)
+        if n_common:
+            losses = np.array([[loss for loss, _ in path[:n_common]] for path in paths]).T @ shares[: len(paths)]
+            index = _best(losses)
+            at_best = replace(tasks[0], strength=float(strengths[index]))
+            begun = family.begun(at_best, settings, report or (lambda *_: None))
+            worse = begun is not None and begun.rival is not None and tasks[0].judged(*begun.rival) < paths[0][index][0]
+            if begun is not None and not worse:
+                return Choice(index, Begun(paths[0][index][1], begun.curve))
+    settings = replace(settings, max_iter=max(1, settings.max_iter // question.share), max_edges=None, polish=False)
+    path = fit_problems(X, y, problems, family=family, settings=settings, device=device, report=report)
+    return Choice(question.coarse * int(np.nanargmin(path.validation_loss.reshape(-1, len(shares)) @ shares)))
+
+
+def _best(losses: Floats) -> int:
+    """Return the strongest of those that are as good as the best one."""
+    return int((losses <= _SAME * losses.min()).argmax())
