@@ -333,7 +333,7 @@ class NetworkRegressor(TableRegressor):
         choice = choose(
             table.X,
             table.y,
-            Question(strengths, weights, held_out, seed, _PER_HALF_DECADE, share),
+            Question(strengths, weights, held_out, seed, _PER_HALF_DECADE, share, judged_rows < n_rows),
             family=self._family(table.X.shape[1], table.y.shape[1]),
             settings=settings,
             device=device,
