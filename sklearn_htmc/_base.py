@@ -24,6 +24,7 @@ from sklearn_htmc._table import Moments, Scaling, Seen, Table
 from sklearn_htmc._units import SINGLE, in_units
 
 if TYPE_CHECKING:
+    from sklearn_htmc._training.choice import Choice
     from sklearn_htmc._training.first_order import Problems, Report, Settings
     from sklearn_htmc._training.task import Begun, Family
 
@@ -265,11 +266,11 @@ class NetworkRegressor(TableRegressor):
         random_state = check_random_state(self.random_state)
         initial = self._initial_network(table) if self.warm_start and self._beats_the_mean(table) else None
         with _Progress(self.verbose) as progress:
-            alpha, begun = self._chosen_alpha(table, device, random_state, progress)
+            alpha, choice = self._chosen_alpha(table, device, random_state, progress)
             problems, settings = self._one_problem(table, alpha, random_state)
             # What the choice has found, its trial among it, serves a plain fit.
-            settings = replace(settings, trial=self.alpha != "auto")
-            begun = begun if initial is None and settings.patience is None else None
+            settings = replace(settings, trial=choice is None)
+            begun = choice.begun if choice is not None and initial is None and settings.patience is None else None
             path = self._fit_problems(table, problems, settings, device, progress, initial, begun)
             progress.close(path)
         self.alpha_ = alpha
@@ -304,8 +305,8 @@ class NetworkRegressor(TableRegressor):
 
     def _chosen_alpha(
         self, table: Table, device: str, random_state: np.random.RandomState, progress: _Progress
-    ) -> tuple[float, Begun | None]:
-        """Return alpha, chosen by held-out error if it is "auto", and where a fit with it starts, if that is known."""
+    ) -> tuple[float, Choice | None]:
+        """Return alpha, chosen by held-out error if it is "auto", and what the choice has found."""
         if self.alpha != "auto":
             return float(self.alpha), None
         n_rows = len(table.X)
@@ -340,7 +341,7 @@ class NetworkRegressor(TableRegressor):
             report=progress.start(_N_STRENGTHS * len(held_out) * (settings.max_iter // share)),
         )
         # Noise correlates with neurons by 1 / sqrt(n), so what is best on a part is that much smaller on the whole.
-        return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice.begun
+        return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice
 
     def _one_problem(
         self, table: Table, alpha: float, random_state: np.random.RandomState
