@@ -1,31 +1,29 @@
-"""What the regressors share: validation, choice of alpha, fitted attributes, predict. Imports no torch."""
+"""What the regressors of networks share: choice of alpha, paths, fitted attributes, predict. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._paths import best_of, in_shards, strengths_of
 from sklearn_htmc._progress import Progress
 from sklearn_htmc._table import Moments, Scaling, Seen, Table
-from sklearn_htmc._units import SINGLE, in_units
+from sklearn_htmc._table_regressor import TableRegressor
+from sklearn_htmc._units import in_units
 
 if TYPE_CHECKING:
+    from sklearn_htmc._training.choice import Choice
     from sklearn_htmc._training.first_order import Problems, Settings
     from sklearn_htmc._training.paths import Rows
     from sklearn_htmc._training.task import Begun, Family
@@ -60,23 +58,6 @@ def automatic_strengths(n_rows: int, n_between: int = 1) -> Floats:
     )
 
 
-def _checked_weights(sample_weight: Any, n_rows: int) -> Floats:
-    """Return float64 weights of the rows; raise ValueError for what cannot be weights."""
-    if sample_weight is None or isinstance(sample_weight, Real):
-        sample_weight = np.full(n_rows, 1.0 if sample_weight is None else sample_weight)
-    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
-    if weights.shape != (n_rows,):
-        raise ValueError(f"sample_weight must have shape ({n_rows},), one weight per row of X, got {weights.shape}.")
-    if weights.min() < 0:
-        raise ValueError(
-            f"sample_weight must not be negative, got {weights.min():g} in row {weights.argmin()}; "
-            "a weight of 0 leaves a row out."
-        )
-    if not weights.any():
-        raise ValueError("sample_weight must not be zero for all rows; give at least one row a positive weight.")
-    return weights
-
-
 def _taken_over(table: Table, before: Seen) -> Table:
     """Return a table with the units in which a network of earlier units is taken over.
 
@@ -103,71 +84,6 @@ def worthwhile_device(device: str, n_rows: int) -> str:
     import torch
 
     return "cuda" if n_rows > _HOLD_OUT_ROWS and torch.cuda.is_available() else "cpu"
-
-
-def plain(value: Any) -> Any:
-    """Return a parameter as an object of Python itself: searches over arrays give scalars of numpy, of few bits."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
-
-
-class TableRegressor(RegressorMixin, BaseEstimator):
-    """Base of all regressors: what becomes of a table of data before a fit, and of predictions after it."""
-
-    _y_is_1d: bool
-    _y_fits_single: bool
-
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Put the attributes back when anything is raised: no half-fitted estimator."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _plain_params(self) -> SimpleNamespace:
-        """Return the parameters as attributes, without scalars of numpy."""
-        return SimpleNamespace(**{name: plain(value) for name, value in self.get_params(deep=False).items()})
-
-    def _validated(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Floats, Floats, Floats, bool]:
-        """Return float64 X, 2-d y and weights, and whether y was 1-d."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=("csr", "csc"),
-            dtype=np.float64,
-            multi_output=True,
-            y_numeric=True,
-            reset=reset,
-        )
-        weights = _checked_weights(sample_weight, X.shape[0])
-        y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
-        size = np.abs(y.reshape(len(y), -1)).max(axis=0)
-        fits = bool(((size == 0) | ((SINGLE[0] < size) & (size < SINGLE[1]))).all())
-        self._y_fits_single = fits if reset else fits and getattr(self, "_y_fits_single", True)
-        return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
-
-    def _predicted(self, X: Any, function: Callable[[Any], Floats]) -> Floats:
-        """Return the values of the fitted function, of the shape that y had; float32 if X is, and can hold targets."""
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
-        y = function(X)
-        if X.dtype == np.float32 and self._y_fits_single:
-            with np.errstate(over="ignore"):
-                y = y.astype(np.float32)
-        return y.ravel() if self._y_is_1d else y
-
-    def __sklearn_tags__(self) -> Any:
-        """Say that sparse X and several outputs are welcome."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.target_tags.multi_output = True
-        return tags
 
 
 class NetworkRegressor(TableRegressor):
@@ -268,11 +184,11 @@ class NetworkRegressor(TableRegressor):
         random_state = check_random_state(self.random_state)
         initial = self._initial_network(table) if self.warm_start and self._beats_the_mean(table) else None
         with Progress(self.verbose) as progress:
-            alpha, begun = self._chosen_alpha(table, device, random_state, progress)
+            alpha, choice = self._chosen_alpha(table, device, random_state, progress)
             problems, settings = self._one_problem(table, alpha, random_state)
             # What the choice has found, its trial among it, serves a plain fit.
-            settings = replace(settings, trial=self.alpha != "auto")
-            begun = begun if initial is None and settings.patience is None else None
+            settings = replace(settings, trial=choice is None)
+            begun = choice.begun if choice is not None and initial is None and settings.patience is None else None
             path = self._fit_problems(table, problems, settings, device, progress, initial, begun)
             progress.close(path)
         self.alpha_ = alpha
@@ -310,8 +226,8 @@ class NetworkRegressor(TableRegressor):
 
     def _chosen_alpha(
         self, table: Table, device: str, random_state: np.random.RandomState, progress: Progress
-    ) -> tuple[float, Begun | None]:
-        """Return alpha, chosen by held-out error if it is "auto", and where a fit with it starts, if that is known."""
+    ) -> tuple[float, Choice | None]:
+        """Return alpha, chosen by held-out error if it is "auto", and what the choice has found."""
         if self.alpha != "auto":
             return float(self.alpha), None
         n_rows = len(table.X)
@@ -339,14 +255,14 @@ class NetworkRegressor(TableRegressor):
         choice = choose(
             table.X,
             table.y,
-            Question(strengths, weights, held_out, seed, _PER_HALF_DECADE, share),
+            Question(strengths, weights, held_out, seed, _PER_HALF_DECADE, share, judged_rows < n_rows),
             family=self._family(table.X.shape[1], table.y.shape[1]),
             settings=settings,
             device=device,
             report=progress.start(_N_STRENGTHS * len(held_out) * (settings.max_iter // share)),
         )
         # Noise correlates with neurons by 1 / sqrt(n), so what is best on a part is that much smaller on the whole.
-        return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice.begun
+        return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice
 
     def _one_problem(
         self, table: Table, alpha: float, random_state: np.random.RandomState

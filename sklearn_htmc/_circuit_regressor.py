@@ -14,9 +14,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor, VotingRegressor
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc._base import TableRegressor
 from sklearn_htmc._circuit_task import Labels, Task
 from sklearn_htmc._network import Floats
+from sklearn_htmc._table_regressor import TableRegressor
 from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit import Circuit, Format, lower, simulate
 from sklearn_htmc.circuit._frames import names_of_fit

@@ -36,8 +36,12 @@ LAYERS = {
     "_units": Layer({"_network", "_table"}, outside={"numpy", "scipy"}),
     "_progress": Layer({"_network"}, {"_training"}, deferred_outside={"tqdm"}),
     "_paths": Layer({"_network", "_progress", "_threads"}, {"_training"}, {"joblib", "numpy", "sklearn"}),
+    "_table_regressor": Layer({"_network", "_units"}, outside={"numpy", "scipy", "sklearn"}),
     "_base": Layer(
-        {"_network", "_paths", "_progress", "_table", "_units"}, {"_training"}, {"numpy", "scipy", "sklearn"}, {"torch"}
+        {"_network", "_paths", "_progress", "_table", "_table_regressor", "_units"},
+        {"_training"},
+        {"numpy", "sklearn"},
+        {"torch"},
     ),
     "_search": Layer({"_base", "_network", "_paths", "_progress", "_table"}, outside={"numpy", "sklearn"}),
     "_resnet_norm": Layer({"_base", "_network"}, {"_training"}, {"numpy", "sklearn"}),
@@ -56,7 +60,7 @@ LAYERS = {
     "model_selection": Layer({"_network"}, outside={"numpy"}),
     "_circuit_task": Layer({"_network", "_table", "circuit"}, outside={"numpy", "sklearn"}),
     "_circuit_regressor": Layer(
-        {"_base", "_circuit_task", "_network", "_threads", "circuit"},
+        {"_circuit_task", "_network", "_table_regressor", "_threads", "circuit"},
         {"_resnet_norm"},
         {"numpy", "scipy", "sklearn"},
         {"tqdm"},

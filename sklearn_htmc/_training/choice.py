@@ -2,7 +2,8 @@
 
 A family whose optimum can be followed along falling strengths is: one path per fold, each network from the one before,
 which ends where the held-out error has risen. Where a short training at the strength found has a smaller held-out error
-or objective, or there is no such path, strengths are ranked by training: strengths x folds, one batch of problems.
+or objective, or there is no such path, strengths are ranked by training: strengths x folds, one batch of problems. They
+always are where a fit has many more rows than those that choose, because training gains most by more rows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sklearn_htmc._training.threads import Stop, in_threads
 
 _SAME = 1.02  # held-out losses that differ by less are the same; where one has risen by more, a path ends ...
 _PATIENCE = 2  # ... as it does after so many strengths in a row without a better one
+_UNFINISHED = 2.0  # times the held-out loss of the path: training on a part of the rows improves by that on all
 _ALL_FOLDS = 500  # rows up to which there is a path for every fold; above, one fold says the same
 
 
@@ -59,6 +61,8 @@ class Question:
         Training ranks every so many of the strengths ...
     share : int
         ... with the passes of a fit over this.
+    is_part : bool
+        Whether a fit has many more rows than those with weight here.
     """
 
     strengths: Floats
@@ -67,6 +71,7 @@ class Question:
     seed: int
     coarse: int = 1
     share: int = 2
+    is_part: bool = False
 
     @property
     def shares(self) -> Floats:
@@ -124,6 +129,7 @@ def choose(
                 break
         return found
 
+    followed, bound = None, np.inf
     with one_thread_each() as n_threads:
         paths = in_threads(one_path, tasks if len(tasks[0].rows.X) <= _ALL_FOLDS else tasks[:1], n_threads)
         n_common = min(len(path) for path in paths)
@@ -132,12 +138,18 @@ def choose(
             index = _best(losses)
             at_best = replace(tasks[0], strength=float(strengths[index]))
             begun = family.begun(at_best, settings, report or (lambda *_: None))
-            worse = begun is not None and begun.rival is not None and tasks[0].judged(*begun.rival) < paths[0][index][0]
-            if begun is not None and not worse:
-                return Choice(index, Begun(paths[0][index][1], begun.curve))
+            if begun is not None:
+                followed = Choice(index, Begun(paths[0][index][1], begun.curve))
+                loss = paths[0][index][0]
+                if begun.rival is None or not (question.is_part or tasks[0].judged(*begun.rival) < loss):
+                    return followed
+                bound = _UNFINISHED * loss if question.is_part else np.inf
     settings = replace(settings, max_iter=max(1, settings.max_iter // question.share), max_edges=None, polish=False)
     path = fit_problems(X, y, problems, family=family, settings=settings, device=device, report=report)
-    return Choice(question.coarse * int(np.nanargmin(path.validation_loss.reshape(-1, len(shares)) @ shares)))
+    losses = path.validation_loss.reshape(-1, len(shares)) @ shares
+    if followed is not None and not np.nanmin(losses) < bound:
+        return followed
+    return Choice(question.coarse * int(np.nanargmin(losses)))
 
 
 def _best(losses: Floats) -> int:

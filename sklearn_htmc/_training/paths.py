@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.architecture import Architecture, Parameters
 from sklearn_htmc._training.first_order import Problems, Report, Settings, train
 from sklearn_htmc._training.fit import as_path
-from sklearn_htmc._training.task import Begun, End, Family, Finished, Task
+from sklearn_htmc._training.objective import mean_loss
+from sklearn_htmc._training.task import End, Family, Finished, Task, weighted_rows
 
 _SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
 _LEAST_PASSES = 20
@@ -84,35 +86,75 @@ def fit_paths(
     list of RegularizationPath
         One per set of rows, with one entry per strength.
     """
+    found: dict[int, list[Finished]] = {}
+    with one_thread_each():
+        if is_warm and settings.patience is None:
+            for number, part in enumerate(rows):
+                items = _followed(part, strengths, family, settings, report or _nobody)
+                if items is not None:
+                    found[number] = items
+        left = [number for number in range(len(rows)) if number not in found]
+        if left:
+            some = [rows[number] for number in left]
+            trained = _trained(some, strengths, family, settings, is_warm=is_warm, device=device, report=report)
+            found.update(zip(left, trained, strict=True))
+    return [as_path(strengths, found[number]) for number in range(len(rows))]
+
+
+def _followed(
+    rows: Rows, strengths: Sequence[float], family: Family, settings: Settings, watch: Report
+) -> list[Finished] | None:
+    """Follow the optimum along falling strengths; None where it cannot be followed, or training may be better.
+
+    Which of them is better, a trial at the middle strength says.
+    """
+    middle = float(strengths[len(strengths) // 2])
+    own = weighted_rows(rows.X, rows.y, rows.weights)
+    end, falling = End(watch, 1), [float(strength) for strength in reversed(strengths)]
+    networks = family.path(own, falling, rows.seed, end)
+    if networks is None or family.begun(Task(own, None, middle, rows.seed), settings, watch) is None:
+        return None
+    found = []
+    finish = family.measured if rows.is_brief else partial(family.finished, end=end)
+    known = replace(settings, trial=False)
+    for strength, network in zip(falling, networks, strict=True):
+        curve = np.array([mean_loss(*network, own)])
+        found.append(finish(Task(own, None, strength, rows.seed), network, known, curve))
+    return found[::-1]
+
+
+def _trained(
+    rows: Sequence[Rows],
+    strengths: Sequence[float],
+    family: Family,
+    settings: Settings,
+    *,
+    is_warm: bool,
+    device: str,
+    report: Report | None,
+) -> list[list[Finished]]:
+    """Train all paths as one batch."""
     X, y = np.concatenate([part.X for part in rows]), np.concatenate([part.y for part in rows])
     weights = _blocks([part.weights for part in rows])
     held_out = None
     if settings.patience is not None:
         held_out = _blocks([part.weights if part.held_out is None else part.held_out for part in rows])
-    architecture, watch = family.trained, report or _nobody
+    architecture, end = family.trained, End(report or _nobody, 1)
     found: list[list[Finished]] = [[] for _ in rows]
-    with one_thread_each():
-        X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
-        start: Parameters | None = None
-        plan = passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows[0].is_brief)
-        for strength, n_passes in zip(strengths, plan, strict=True):
-            problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
-            tasks = [Task.of(problems, number, X, y) for number in range(len(rows))]
-            some = replace(settings, max_iter=n_passes)
-            may_try = settings.trial and settings.patience is None
-            starts = [family.begun(task, settings, watch) if may_try else None for task in tasks]
-            if any(begun is None for begun in starts):
-                n_rows = max(len(part.X) for part in rows)
-                trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
-                views = trained.parameters.views
-                for number, curve in enumerate(trained.curves):
-                    starts[number] = starts[number] or Begun(architecture.compact(views, number), curve)
-                start = _start(architecture, trained.parameters, problems) if is_warm else None
-            for part, task, begun, items in zip(rows, tasks, starts, found, strict=True):
-                if begun is not None:
-                    own = replace(some, is_brief=part.is_brief)
-                    items.append(family.finished(task, begun.network, own, begun.curve, End(watch, 1)))
-    return [as_path(strengths, items) for items in found]
+    X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
+    n_rows = max(len(part.X) for part in rows)
+    start: Parameters | None = None
+    plan = passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows[0].is_brief)
+    for strength, n_passes in zip(strengths, plan, strict=True):
+        problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
+        some = replace(settings, max_iter=n_passes)
+        trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
+        views = trained.parameters.views
+        for number, (part, items, curve) in enumerate(zip(rows, found, trained.curves, strict=True)):
+            task, own = Task.of(problems, number, X, y), replace(some, is_brief=part.is_brief)
+            items.append(family.finished(task, architecture.compact(views, number), own, curve, end))
+        start = _start(architecture, trained.parameters, problems) if is_warm else None
+    return found
 
 
 def passes(strengths: Sequence[float], max_iter: int, *, is_warm: bool, is_brief: bool = False) -> list[int]:

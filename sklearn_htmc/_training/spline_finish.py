@@ -143,7 +143,8 @@ class SplineFamily:
         start = self._start(self.trained.compact(trained.parameters.views, 0), rows)
         equal = self._solved(search, start, self._fair(search, start), _TRIAL_WORTH)
         is_all = rows is task.rows and short.max_iter == settings.max_iter
-        if search.value(start) >= (_RIVAL if is_all else 1.0) * search.value(equal):
+        is_open = is_all or rows is not task.rows  # what comes after may be far better
+        if search.value(start) >= (_RIVAL if is_open else 1.0) * search.value(equal):
             return Begun(equal, trained.curves[0], start)
         return Begun(start, trained.curves[0], start) if is_all else None
 
@@ -153,7 +154,7 @@ class SplineFamily:
         search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, end)
         mean = self.architecture.of(constant(self.architecture, rows))
         start = self._start(trained, rows)
-        minimised = self._minimised(search, start) if settings.polish else start
+        minimised = self._minimised(search, start, known=not settings.trial) if settings.polish else start
         candidates = [minimised, start, mean]
         best = min(candidates, key=search.value)
         if not self._fits(best):
@@ -207,8 +208,11 @@ class SplineFamily:
     def _is_lasso(self) -> bool:
         return self.architecture.n_layers == 1
 
-    def _minimised(self, search: _Search, start: Network) -> Network:
-        """Minimise the objective, from the trained network or with all neurons in the first layer."""
+    def _minimised(self, search: _Search, start: Network, *, known: bool) -> Network:
+        """Minimise the objective, from the trained network or with all neurons in the first layer.
+
+        It is known that training is better where held-out rows have said so.
+        """
         if self._is_lasso:
             rough = self._solved(search, start, None)
             return self._solved(search, rough, None, 0.0) if self._fits(rough) else rough
@@ -224,7 +228,7 @@ class SplineFamily:
         equal = self._solved(some, start, self._fair(search, start))
         if some.value(start) <= _RIVAL * some.value(equal):
             improved = self._improved(search, start)
-            if some.value(start) <= some.value(equal):
+            if known or some.value(start) <= some.value(equal):
                 return improved
             equal = self._solved(some, improved, self._fair(search, improved))
             if some.value(improved) <= some.value(equal):
