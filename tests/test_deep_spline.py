@@ -294,6 +294,15 @@ def test_depth_pays_where_the_target_is_a_composition(rng):
     assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(shallow.predict(X[test]), y[test])
 
 
+def test_the_choice_of_alpha_sees_compositions(rng):
+    X = rng.uniform(-1.0, 1.0, (4000, 8))
+    y = bump(X)
+    train, test = slice(0, 1000), slice(1000, None)
+    chosen = model(alpha="auto", ranks=(2,), n_neurons=64, max_iter=150).fit(X[train], y[train])
+    assert chosen.weight_ranks_ == (2,)
+    assert rmse(chosen.predict(X[test]), y[test]) < 0.25 * y.std()
+
+
 def test_early_stopping_keeps_a_network_that_was_trained_with_its_ranks(rng):
     X = rng.uniform(-1.0, 1.0, (600, 6))
     y = bump(X)

@@ -1,9 +1,9 @@
 """Which of several strengths has the least held-out error.
 
 A family whose optimum can be followed along falling strengths is: one path per fold, each network from the one before,
-which ends where the held-out error has risen. Where a short training at the strength found has a smaller held-out error
-or objective, or there is no such path, strengths are ranked by training: strengths x folds, one batch of problems. They
-always are where a fit has many more rows than those that choose, because training gains most by more rows.
+which ends where the held-out error has risen. Where a short training at the strength found, or a weaker one, has a
+smaller held-out error, or there is no such path, strengths are ranked by training: strengths x folds, one batch of
+problems. They always are where a fit has many more rows than those that choose: training gains most by more rows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sklearn_htmc._training.threads import Stop, in_threads
 _SAME = 1.02  # held-out losses that differ by less are the same; where one has risen by more, a path ends ...
 _PATIENCE = 2  # ... as it does after so many strengths in a row without a better one
 _UNFINISHED = 2.0  # times the held-out loss of the path: training on a part of the rows improves by that on all
+_WEAKER = 2  # steps of training between the best strength of a path and the weaker one that is tried as well
 _ALL_FOLDS = 500  # rows up to which there is a path for every fold; above, one fold says the same
 
 
@@ -136,14 +137,19 @@ def choose(
         if n_common:
             losses = np.array([[loss for loss, _ in path[:n_common]] for path in paths]).T @ shares[: len(paths)]
             index = _best(losses)
-            at_best = replace(tasks[0], strength=float(strengths[index]))
-            begun = family.begun(at_best, settings, report or (lambda *_: None))
-            if begun is not None:
-                followed = Choice(index, Begun(paths[0][index][1], begun.curve))
-                loss = paths[0][index][0]
-                if begun.rival is None or not (question.is_part or tasks[0].judged(*begun.rival) < loss):
-                    return followed
-                bound = _UNFINISHED * loss if question.is_part else np.inf
+            (loss, network), task = paths[0][index], tasks[0]
+            followed = Choice(index, Begun(network, np.array([task.judged(*network)])))
+            bound = _UNFINISHED * loss
+            if not question.is_part:
+                # Layers that share the work want weaker strengths than one.
+                tried = [
+                    float(s) for s in strengths[[index, min(index + _WEAKER * question.coarse, len(strengths) - 1)]]
+                ]
+                trials = family.trials(task.rows, tried, task.seed, settings, report or (lambda *_: None)) or []
+                if not any(task.judged(*trial.network) < loss for trial in trials):
+                    curve = trials[0].curve if trials else np.array([loss])
+                    return Choice(index, Begun(network, curve))
+                bound = np.inf
     settings = replace(settings, max_iter=max(1, settings.max_iter // question.share), max_edges=None, polish=False)
     path = fit_problems(X, y, problems, family=family, settings=settings, device=device, report=report)
     losses = path.validation_loss.reshape(-1, len(shares)) @ shares

@@ -58,6 +58,9 @@ class ResidualFamily:
     def path(self, rows: Rows, strengths: Sequence[float], seed: int, end: End) -> None:
         """Strengths are ranked by training."""
 
+    def trials(self, rows: Rows, strengths: Sequence[float], seed: int, settings: Settings, watch: Report) -> None:
+        """There is no path to compare with."""
+
     def begun(self, task: Task, settings: Settings, watch: Report) -> None:
         """Training comes first."""
 

@@ -133,20 +133,36 @@ class SplineFamily:
         if not Lift(self.architecture).is_possible:
             return None
         rows = task.rows.thinned(_TRIAL_ROWS)
+        trial = self._trials(rows, [task.strength], task.seed, settings, watch)[0]
+        generator = torch.Generator().manual_seed(task.seed)
+        search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, End(watch, 1))
+        start = trial.network
+        equal = self._solved(search, start, self._fair(search, start), _TRIAL_WORTH)
+        is_all = rows is task.rows and len(trial.curve) == settings.max_iter
+        is_open = is_all or rows is not task.rows  # what comes after may be far better
+        if search.value(start) >= (_RIVAL if is_open else 1.0) * search.value(equal):
+            return Begun(equal, trial.curve)
+        return trial if is_all else None
+
+    def trials(
+        self, rows: Rows, strengths: Sequence[float], seed: int, settings: Settings, watch: Report
+    ) -> list[Begun] | None:
+        """Train shortly; see `task.Family`."""
+        return None if self._is_lasso else self._trials(rows, strengths, seed, settings, watch)
+
+    def _trials(
+        self, rows: Rows, strengths: Sequence[float], seed: int, settings: Settings, watch: Report
+    ) -> list[Begun]:
+        """Train with some strengths, on a part of the rows where they are many."""
+        rows, n = rows.thinned(_TRIAL_ROWS), len(strengths)
         n_steps = max(settings.min_steps, -(-len(rows.X) // settings.batch_size))  # of a pass
         n_passes = max(_TRIAL_PASSES, -(-_TRIAL_STEPS // n_steps))
         short = replace(settings, max_iter=min(n_passes, settings.max_iter))
-        problems = Problems((task.strength,), (task.seed,), rows.weights.numpy()[None])
-        trained = train(self.trained, rows.X.float(), rows.y.float(), problems, short, n_rows=len(rows.X), report=watch)
-        generator = torch.Generator().manual_seed(task.seed)
-        search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, End(watch, 1))
-        start = self._start(self.trained.compact(trained.parameters.views, 0), rows)
-        equal = self._solved(search, start, self._fair(search, start), _TRIAL_WORTH)
-        is_all = rows is task.rows and short.max_iter == settings.max_iter
-        is_open = is_all or rows is not task.rows  # what comes after may be far better
-        if search.value(start) >= (_RIVAL if is_open else 1.0) * search.value(equal):
-            return Begun(equal, trained.curves[0], start)
-        return Begun(start, trained.curves[0], start) if is_all else None
+        problems = Problems(tuple(strengths), (seed,) * n, np.tile(rows.weights.numpy(), (n, 1)))
+        X, y = rows.X.float(), rows.y.float()
+        trained = train(self.trained, X, y, problems, short, n_rows=len(X), report=watch)
+        ends = [self.trained.compact(trained.parameters.views, problem) for problem in range(n)]
+        return [Begun(self._start(end, rows), curve) for end, curve in zip(ends, trained.curves, strict=True)]
 
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""

@@ -40,13 +40,10 @@ class Begun:
         A compacted network.
     curve : ndarray of shape (n_iter,)
         Loss of the passes of the short training.
-    rival : tuple of Architecture and Parameters or None
-        What that has ended with, where the network is something else.
     """
 
     network: Network
     curve: Floats
-    rival: Network | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +113,21 @@ class Family(Protocol):
             Seed.
         end : End
             Whom to tell.
+        """
+
+    def trials(
+        self, rows: Rows, strengths: Sequence[float], seed: int, settings: Settings, watch: Report
+    ) -> list[Begun] | None:
+        """Return what short trainings end with; None where they are of no use.
+
+        Parameters
+        ----------
+        rows, strengths, seed
+            See `path`.
+        settings : Settings
+            Settings of the first-order phase.
+        watch : callable
+            See `first_order.train`.
         """
 
     def begun(self, task: Task, settings: Settings, watch: Report) -> Begun | None:
