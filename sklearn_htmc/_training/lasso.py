@@ -107,7 +107,7 @@ def _newton(
     """
     staying: NDArray[np.bool_] = np.ones(len(active), dtype=bool)
     new = now == 0
-    while True:
+    while staying.any():
         G = gram[np.ix_(active[staying], active[staying])]
         G[np.diag_indices_from(G)] += ridge
         factor, failed = dpotrf(G.T, lower=1, overwrite_a=1)  # the transpose is in the order of Fortran
@@ -123,6 +123,7 @@ def _newton(
         if entering.sum() > 1 and not (entering & ~wrong).any():
             wrong[np.where(entering, np.abs(fall), -1.0).argmax()] = False
         staying &= ~wrong
+    return staying, np.zeros(0)
 
 
 def shared_lasso(gram: Floats, target: Floats, strength: float, start: Floats, n_single: int) -> Floats:
