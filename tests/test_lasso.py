@@ -113,3 +113,12 @@ def test_many_columns_that_enter_together_end_at_the_optimum(seed):
     x = lasso(A.T @ A / 150, A.T @ y / 150, 0.003, np.zeros(300))
     assert 50 < np.count_nonzero(x) <= 150
     assert_optimal(A.T @ A / 150, (A.T @ y / 150)[:, None], 0.003, x[:, None], 300)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_everything_leaves_where_the_strength_is_large(seed):
+    rng = np.random.default_rng(seed)
+    column = rng.normal(size=4) * [1.0, 0.06, 0.0, 1.0]
+    gram, target = np.outer(column, column), 0.07 * column
+    found = lasso(gram, target, 7.0, rng.normal(size=4))
+    assert_array_equal(found, 0.0)
