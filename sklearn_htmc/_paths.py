@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import ThreadingBackend, get_active_backend
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
@@ -33,12 +34,17 @@ def strengths_of(alphas: Any, n_rows: int) -> Floats:
     ValueError
         If some are not positive numbers, or none are given.
     """
-    if isinstance(alphas, Integral):
+    wrong = ValueError(f"alphas must be a positive number of strengths, or an array of positive ones, got {alphas!r}.")
+    if isinstance(alphas, Integral) and not isinstance(alphas, bool):
+        if alphas < 1:
+            raise wrong
         largest = min(1.0, _LARGEST / math.sqrt(n_rows))
         return np.asarray(largest * 10.0 ** (-_DECADES * np.linspace(0.0, 1.0, int(alphas))), dtype=np.float64)
+    if np.ndim(alphas) != 1:
+        raise wrong
     found = check_array(alphas, ensure_2d=False, dtype=np.float64, input_name="alphas")
-    if found.ndim != 1 or not (found > 0).all():
-        raise ValueError(f"alphas must be a number of strengths, or an array of positive ones, got {alphas!r}.")
+    if not (found > 0).all():
+        raise wrong
     return np.unique(found)[::-1]
 
 
@@ -52,12 +58,10 @@ def in_shards(
     n_workers = effective_n_jobs(n_jobs)
     shards = _shards(rows, n_workers, on_cpu=options["device"] == "cpu")
     report = progress.start(sum(n_passes(part, strengths, options) for part in rows))
-    if n_workers > 1:
-        found = Parallel(n_jobs=n_jobs, prefer="threads")(
+    if n_workers > 1 and not _in_this_process():
+        found = Parallel(n_jobs=n_jobs)(
             delayed(fit_paths)([rows[number] for number in shard], strengths, **options) for shard in shards
         )
-        if report is not None:
-            report(progress.left, math.nan, math.nan)
     else:
 
         def one_shard(shard: list[int], stop: Stop) -> list[RegularizationPath]:
@@ -69,11 +73,17 @@ def in_shards(
             return fit_paths([rows[number] for number in shard], strengths, **options, report=watch)
 
         with one_thread_each() as n_threads:
-            found = in_threads(one_shard, shards, n_threads)
+            found = in_threads(one_shard, shards, n_workers if n_workers > 1 else n_threads)
     pairs = zip(
         [number for shard in shards for number in shard], [path for paths in found for path in paths], strict=True
     )
     return [path for _, path in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _in_this_process() -> bool:
+    """Whether nobody has told joblib to use processes or a cluster: our own threads end when a fit is interrupted."""
+    backend, _ = get_active_backend(prefer="threads")
+    return type(backend) is ThreadingBackend
 
 
 def _shards(rows: list[Rows], n_workers: int, *, on_cpu: bool) -> list[list[int]]:

@@ -35,10 +35,11 @@ class Progress:
         self.bar.total += total
         return self._report
 
-    @property
-    def left(self) -> int:
-        """Passes that nobody has reported yet."""
-        return int(self.bar.total - self.bar.n)
+    def complete(self) -> None:
+        """Count what has not been reported: passes that were not needed, or were taken elsewhere."""
+        if self.bar is not None:
+            self.bar.update(self.bar.total - self.bar.n)
+            self.bar.refresh()
 
     def _report(self, n_done: int, loss: float, edges: float) -> None:
         self.bar.set_postfix(loss=f"{loss:.3g}", edges=f"{edges:.0f}", refresh=n_done == 0)

@@ -48,7 +48,8 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         Where `alpha_` is among them.
     mse_path_ : ndarray of shape (n_alphas, n_folds)
         Mean squared errors on the held-out rows, in squared units of y, averaged over outputs. The mean over folds
-        that counts weights each by its rows.
+        that counts weights each by its rows. With `warm_start`, networks of folds are only ranked: they take fewer
+        passes and are less polished than those of all rows.
     n_edges_path_ : ndarray of shape (n_alphas, n_folds)
         Edges of the networks of the folds.
     path_ : RegularizationPath
@@ -62,6 +63,10 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
     --------
     ResNetNormRegressor : One strength, or ``alpha="auto"``.
     sklearn.linear_model.LassoCV : The same for linear functions.
+
+    Notes
+    -----
+    `partial_fit` goes on with `alpha_` and removes what belongs to the search; without a fit before it does not search.
 
     Examples
     --------

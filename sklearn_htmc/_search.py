@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from sklearn_htmc._base import NetworkRegressor, worthwhile_device
 from sklearn_htmc._network import Floats
 from sklearn_htmc._paths import strengths_of
 from sklearn_htmc._progress import Progress
-from sklearn_htmc._table import Scaling, Table, power_of_two
+from sklearn_htmc._table import Scaling, Seen, Table, power_of_two
 
 _N_FOLDS = 5
 
@@ -92,16 +93,25 @@ class CrossValidatedRegressor(NetworkRegressor):
             self._y_is_1d = is_1d
         return self
 
+    def _advance(self, table: Table, device: str, before: Seen | None) -> None:
+        """Train on with `alpha_`; what belongs to the search no longer belongs to the network."""
+        super()._advance(table, device, before)
+        for name in ("alphas_", "best_index_", "mse_path_", "n_edges_path_", "path_"):
+            self.__dict__.pop(name, None)
+
     def _fit_folds(self, X: Floats, y: Floats, weights: Floats, groups: Any, device: str) -> None:
         if groups is not None:
             check_consistent_length(X, groups)
         if self.cv is None:
             X, y, weights, folds = _dealt(X, y, weights, check_random_state(self.random_state))
         else:
-            folds = list(check_cv(self.cv).split(X, y, groups))
+            folds = _as_numbers(check_cv(self.cv).split(X, y, groups), len(X))
+        weights = weights / weights.max()  # whose sum is a double
         for number, (inside, _) in enumerate(folds):
             if not weights[inside].any():
                 raise ValueError(f"sample_weight must leave rows to train on in every fold, got none in fold {number}.")
+        if not any(weights[out].any() for _, out in folds):
+            raise ValueError("sample_weight must leave rows to judge by, got none in what all folds hold out.")
         tables = [Table.build(X[inside], y[inside], weights[inside]) for inside, _ in folds]
         tables.append(Table.build(X, y, weights))
         strengths = strengths_of(self.alphas, len(tables[-1].X))
@@ -120,7 +130,7 @@ class CrossValidatedRegressor(NetworkRegressor):
         losses, shares = np.empty((len(strengths), len(folds))), np.zeros(len(folds))
         for number, ((_, out), path) in enumerate(zip(folds, paths, strict=False)):
             total = weights[out].sum()
-            shares[number] = total / weights.max()
+            shares[number] = total
             share = weights[out] / total if total > 0 else np.full(len(out), 1.0 / len(out))
             for place, network in enumerate(path.networks):
                 off = np.square((network(X[out]) - y[out]) / unit)
@@ -133,6 +143,26 @@ class CrossValidatedRegressor(NetworkRegressor):
         self._set_fitted(tables[-1], paths[-1].entries([best]), device)
         self.path_ = paths[-1]
         self._warn_if_not_optimal()
+
+
+def _as_numbers(splits: Iterable[tuple[Any, Any]], n_rows: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return splits as numbers of rows, whatever selects them."""
+    rows = np.arange(n_rows)
+
+    def numbers(part: Any) -> NDArray[np.intp]:
+        return rows[part if isinstance(part, slice) else np.asarray(part) if len(part) else []]
+
+    folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]()
+    for inside, out in splits:
+        try:
+            folds.append((numbers(inside), numbers(out)))
+        except IndexError as error:
+            raise ValueError(f"cv must select rows below {n_rows}, and fold {len(folds)} does not: {error}.") from error
+        if not len(folds[-1][0]) or not len(folds[-1][1]):
+            raise ValueError(f"cv must leave rows to train on and rows to judge by, got none in fold {len(folds) - 1}.")
+    if not folds:
+        raise ValueError("cv must give splits, got none; a generator gives them once only.")
+    return folds
 
 
 def _dealt(

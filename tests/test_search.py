@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import threading
 import warnings
 
 import joblib
@@ -190,6 +193,36 @@ def test_no_scale_of_targets_changes_the_choice(table, scale):
     assert_allclose(scaled.predict(X) / scale, model.predict(X), rtol=1e-12)
 
 
+def test_splits_are_taken_in_any_form(table):
+    X, y = table
+    splits = list(SPLITTER.split(X))
+    expected = search().fit(X, y).mse_path_
+    masks = [(np.isin(np.arange(90), inside), np.isin(np.arange(90), out)) for inside, out in splits]
+    for form in (iter(splits), [(tuple(a), list(b)) for a, b in splits], masks):
+        assert_array_equal(search(cv=form).fit(X, y).mse_path_, expected)
+
+
+@pytest.mark.parametrize("weight", [1e308, 1e-310])
+def test_weights_of_any_size_weigh_the_same(table, weight):
+    X, y = table
+    assert_allclose(search().fit(X, y, np.full(90, weight)).mse_path_, search().fit(X, y).mse_path_, rtol=1e-10)
+
+
+def test_counts_of_strengths_are_checked_by_path_too(table):
+    for wrong in (0, -1, None, 2.0, True, np.array(3)):
+        with pytest.raises(ValueError, match="alphas must be"):
+            ResNetNormRegressor(**SMALL).path(*table, wrong)
+
+
+def test_training_on_leaves_the_search_behind(table):
+    X, y = table
+    model = search().fit(X, y)
+    alpha = model.alpha_
+    model.partial_fit(X, y)
+    assert model.alpha_ == alpha
+    assert not {"alphas_", "best_index_", "mse_path_", "n_edges_path_", "path_"} & set(vars(model))
+
+
 # Who works on it
 
 
@@ -243,6 +276,10 @@ def test_extrapolation_is_that_of_the_plain_regressor(table):
         ({"alphas": []}, "alphas|minimum of 1"),
         ({"alphas": 0}, "'alphas' parameter"),
         ({"alphas": [[0.1]]}, "alphas must be"),
+        ({"alphas": np.array(0.1)}, "alphas must be"),
+        ({"cv": []}, "none; a generator"),
+        ({"cv": [(np.arange(90), np.arange(0))]}, "none in fold 0"),
+        ({"cv": [(np.arange(45), np.arange(45, 90)), (np.arange(45), np.arange(90, 95))]}, "rows below 90, and fold 1"),
         ({"selection": "max"}, "'selection' parameter"),
         ({"n_restarts": 0}, "'n_restarts' parameter"),
         ({"cv": "five"}, "'cv' parameter"),
@@ -267,8 +304,11 @@ def test_folds_without_weight_are_refused_or_do_not_count(table):
         search(cv=splits).fit(X, y, weights)
     weights = np.ones(90)
     weights[out] = 0.0
-    model = search(cv=splits).fit(X, y, weights)
+    masks = [np.isin(np.arange(90), part) for _, part in splits]
+    model = search(cv=[(~mask, mask) for mask in masks]).fit(X, y, weights)
     assert model.best_index_ == np.argmin(model.mse_path_[:, 1:].mean(axis=1))
+    with pytest.raises(ValueError, match="rows to judge by"):
+        search(cv=splits[:1]).fit(X, y, weights)
     with pytest.raises(ValueError, match="cv=None needs 5 rows"):
         search(cv=None).fit(X[:4], y[:4])
 
@@ -285,6 +325,20 @@ def test_it_is_taken_wherever_the_plain_regressor_is(table, tmp_path):
     assert str(clone(model)) == str(model)
     more = clone(model).fit(frame, y).partial_fit(frame, y)
     assert more.alpha_ == model.alpha_
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_interrupting_a_search_ends_its_threads(table, n_jobs):
+    model = search(max_iter=10**6, n_jobs=n_jobs)
+    before, threads = dict(vars(model)), threading.active_count()
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*table)
+    timer.join()
+    assert vars(model) == before
+    assert threading.active_count() <= threads
 
 
 def test_verbose_counts_the_passes_of_all_paths(table, capsys):

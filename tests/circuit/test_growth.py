@@ -331,6 +331,19 @@ def test_graphs_are_the_sums_and_verified(table, ports, growth):
         assert_allclose(simulate(graph, X) / [4.0, 2.0**-5], sums + np.array([3.0, -100.0]), atol=2.0**-9)
 
 
+def test_constants_far_above_the_weights_keep_the_bits_of_a_double(table, ports, growth):
+    X = table[0]
+    *_, level = levels(growth, prices_down_to(1e-4))
+    assert np.abs(level.sizes[level.sizes != 0]).min() < 1.0
+    center = np.array([2.0**60 + 2.0**20, -(2.0**58)])
+    graph = graph_of(level, growth.pool.definitions, ports, center, [0, 0])
+    verify(graph)
+    sums = values_of(level, growth.pool.definitions, ports.codes(X))
+    assert_allclose(simulate(graph, X), center + sums, rtol=2.0**-50)
+    # One far below the last bit of the constant is gone, one above it stays.
+    assert np.ptp(simulate(graph, X), axis=0).max() < 2.0**12
+
+
 # Held-out rows
 
 

@@ -185,9 +185,13 @@ def graph_of(
         # A constant alone may be far smaller than the unit, or far larger.
         least = _LAST if len(used) else math.frexp(constant)[1] - _ALONE
         last = min([least, *(round(math.log2(abs(size))) for size in sizes[used].tolist())])
+        # What is below the last bit of a double that holds the constant, no output could show.
+        last = max(last, math.frexp(constant)[1] - _ALONE)
+        weights = [round(math.ldexp(size, -last)) for size in sizes[used].tolist()]
         terms = [
-            (writer.bit(number), round(math.ldexp(size, -last)))
-            for number, size in zip(level.bits[used].tolist(), sizes[used].tolist(), strict=True)
+            (writer.bit(number), weight)
+            for number, weight in zip(level.bits[used].tolist(), weights, strict=True)
+            if weight
         ]
         outputs.append(build.sum(terms, round(math.ldexp(constant, -last))))
         exponents.append(last + place)
