@@ -132,6 +132,9 @@ def test_conjunctions_are_those_that_an_exhaustive_search_finds(rng):
     best = sorted((score(i, j, inverted) for (i, j), inverted in every), reverse=True)[:9]
     found = sorted((score(*pair) for pair in conjunctions(B, residual, weights, 9)), reverse=True)
     np.testing.assert_allclose(found, best, rtol=1e-4)
+    # Residuals of any size have the same conjunctions.
+    for factor in (2.0**-700, 2.0**500):
+        assert list(conjunctions(B, factor * residual, weights, 9)) == list(conjunctions(B, residual, weights, 9))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -177,6 +177,8 @@ def conjunctions(
         How many.
     """
     parts: list[list[Any]] = []
+    # Errors are in units of a tolerance, which may be next to nothing; a power of two changes no rank.
+    residual = np.ldexp(residual, -int(np.frexp(np.abs(residual).max(initial=0.0))[1]))
     for of_rows in (weights * residual, weights):
         both = (B * of_rows.astype(np.float32)) @ B.T
         one, total = both.diagonal(), of_rows.sum()
