@@ -74,6 +74,7 @@ def in_shards(
 
         with one_thread_each() as n_threads:
             found = in_threads(one_shard, shards, n_workers if n_workers > 1 else n_threads)
+    progress.complete()
     pairs = zip(
         [number for shard in shards for number in shard], [path for paths in found for path in paths], strict=True
     )

@@ -341,11 +341,14 @@ def test_interrupting_a_search_ends_its_threads(table, n_jobs):
     assert threading.active_count() <= threads
 
 
-def test_verbose_counts_the_passes_of_all_paths(table, capsys):
-    search(verbose=1).fit(*table)
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_verbose_counts_the_passes_of_all_paths(table, n_jobs, capsys):
     one, fold = (sum(passes(ALPHAS[::-1], SMALL["max_iter"], is_warm=True, is_brief=brief)) for brief in (False, True))
     total = one + 3 * fold
+    search(verbose=1, n_jobs=n_jobs).fit(*table)
     assert f"{total}/{total}" in capsys.readouterr().err
+    DeepSplineRegressorCV(ALPHAS, cv=SPLITTER, n_neurons=8, max_iter=SMALL["max_iter"], verbose=1).fit(*table)
+    assert f"{total}/{total}" in capsys.readouterr().err  # passes that were not needed are done with
 
 
 def test_warnings_name_the_line_that_calls_fit(table):
