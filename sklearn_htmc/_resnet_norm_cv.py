@@ -74,7 +74,7 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
     >>> from sklearn_htmc import ResNetNormRegressorCV
     >>> X, y = make_friedman1(n_samples=300, random_state=0)
     >>> model = ResNetNormRegressorCV(alphas=[0.1, 0.03, 0.01], cv=3, tol=0.2, random_state=0).fit(X, y)
-    >>> model.mse_path_.shape, model.alpha_ == model.alphas_[model.best_index_]
+    >>> model.mse_path_.shape, bool(model.alpha_ == model.alphas_[model.best_index_])
     ((3, 3), True)
     """
 
