@@ -270,13 +270,19 @@ class NetworkRegressor(TableRegressor):
         from sklearn_htmc._training.first_order import Problems
 
         settings = self._settings(len(table.X))
-        weights, held_out = table.weights[None], None
-        if self.early_stopping and table.n_groups > 1:
-            out = table.hold_out(float(self.validation_fraction), random_state)
-            weights, held_out = (table.weights * ~out)[None], (table.weights * out)[None]
+        weights, held_out = self._held_back(table, random_state)
+        if held_out is not None:
             settings = replace(settings, patience=int(self.n_iter_no_change))
         seed = int(random_state.randint(2**31 - 1))
-        return Problems((alpha,), (seed,), weights, held_out), settings
+        judges = None if held_out is None else held_out[None]
+        return Problems((alpha,), (seed,), weights[None], judges), settings
+
+    def _held_back(self, table: Table, random_state: np.random.RandomState) -> tuple[Floats, Floats | None]:
+        """Return the weights of the rows to train on, and of those with which early stopping judges, if it does."""
+        if not self.early_stopping or table.n_groups < 2:
+            return table.weights, None
+        out = table.hold_out(float(self.validation_fraction), random_state)
+        return table.weights * ~out, table.weights * out
 
     def _fit_problems(
         self,
@@ -365,10 +371,7 @@ class NetworkRegressor(TableRegressor):
         from sklearn_htmc._training.paths import Rows
 
         random_state = check_random_state(self.random_state)
-        weights, held_out = table.weights, None
-        if self.early_stopping and table.n_groups > 1:
-            out = table.hold_out(float(self.validation_fraction), random_state)
-            weights, held_out = table.weights * ~out, table.weights * out
+        weights, held_out = self._held_back(table, random_state)
         seeds = [int(random_state.randint(2**31 - 1)) for _ in range(n_restarts)]
         return [Rows(table.X, table.y, weights, held_out, seed, is_brief) for seed in seeds]
 

@@ -65,12 +65,7 @@ def in_shards(
     else:
 
         def one_shard(shard: list[int], stop: Stop) -> list[RegularizationPath]:
-            def watch(n_done: int, loss: float, edges: float) -> None:
-                stop.check()
-                if report is not None:
-                    report(n_done, loss, edges)
-
-            return fit_paths([rows[number] for number in shard], strengths, **options, report=watch)
+            return fit_paths([rows[number] for number in shard], strengths, **options, report=stop.watch(report))
 
         with one_thread_each() as n_threads:
             found = in_threads(one_shard, shards, n_workers if n_workers > 1 else n_threads)

@@ -116,11 +116,7 @@ def choose(
     tasks = [Task.of(problems, fold, X, y) for fold in range(len(shares))]
 
     def one_path(task: Task, stop: Stop) -> list[tuple[float, Network]]:
-        def watch(n_done: int, loss: float, edges: float) -> None:
-            stop.check()
-            if report is not None:
-                report(n_done, loss, edges)
-
+        watch = stop.watch(report)
         path = family.path(task.rows, [float(s) for s in strengths], task.seed, End(watch, 1))
         found: list[tuple[float, Network]] = []
         for network in path or ():

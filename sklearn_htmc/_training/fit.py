@@ -71,11 +71,7 @@ def fit_problems(
     may_try = settings.trial and settings.polish and settings.patience is None and initial is None
 
     def one_chunk(bounds: tuple[int, int], stop: Stop) -> list[Finished]:
-        def watch(n_done: int, loss: float, edges: float) -> None:
-            stop.check()
-            if report is not None:
-                report(n_done, loss, edges)
-
+        watch = stop.watch(report)
         part = problems.part(range(*bounds))
         tasks = [Task.of(part, problem, X, y) for problem in range(len(part))]
         starts = [begun or (family.begun(task, settings, watch) if may_try else None) for task in tasks]

@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sklearn_htmc._threads import one_thread_each
+
+if TYPE_CHECKING:
+    from sklearn_htmc._training.first_order import Report
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,6 +34,16 @@ class Stop:
         """End the worker that calls it, by an exception, if it was asked to."""
         if self._event.is_set():
             raise InterruptedError("the caller of this fit has been interrupted")
+
+    def watch(self, report: Report | None) -> Report:
+        """Return what tells of progress, if anybody wants to know, and ends the worker if it was asked to."""
+
+        def watched(n_done: int, loss: float, edges: float) -> None:
+            self.check()
+            if report is not None:
+                report(n_done, loss, edges)
+
+        return watched
 
 
 def in_threads(function: Callable[[Item, Stop], Result], items: Sequence[Item], n_threads: int) -> list[Result]:

@@ -118,7 +118,7 @@ class Growth:
         found = self._candidates.best(price, _LOOKED_AT)
         if not found:
             return 0
-        columns = np.stack([self._column(candidate.bit) for candidate in found])
+        columns = np.stack([self.pool.column(candidate.bit) for candidate in found])
         gains = self.terms.most_gains(columns, price)
         for candidate, column, gain in zip(found, columns, gains.tolist(), strict=True):
             if gain > price * self.pool.cost(candidate.bit):
@@ -126,9 +126,6 @@ class Growth:
             if n_added == most:
                 break
         return n_added
-
-    def _column(self, bit: int | Both) -> Bits:
-        return self.pool.value(bit) if isinstance(bit, Both) else self.pool.columns[bit]
 
     def _added(self, bit: int | Both, column: Bits, price: float) -> bool:
         """Add a bit if that is worth it."""

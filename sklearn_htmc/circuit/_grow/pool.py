@@ -167,6 +167,10 @@ class Pool:
         """Return the number of a bit; None for a conjunction that has not been made."""
         return self._known.get(bit) if isinstance(bit, Both) else bit
 
+    def column(self, bit: int | Both) -> Bits:
+        """Return the values of a bit, or of a conjunction that may not have been made."""
+        return self.value(bit) if isinstance(bit, Both) else self._columns[bit]
+
     def value(self, both: Both) -> Bits:
         """Return the values of a conjunction."""
         return both.column(self._columns[both.first], self._columns[both.second])

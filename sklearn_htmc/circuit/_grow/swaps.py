@@ -45,7 +45,7 @@ class Swaps:
         now = terms.worth(without, column, sizes) - price * pool.cost(bit)
         found = self._best(bit, sizes, without, price, rows, inputs)
         # What is best on some rows is checked on all.
-        centred = terms.centred(pool.value(found) if isinstance(found, Both) else pool.columns[found])
+        centred = terms.centred(pool.column(found))
         gain = terms.worth(without, centred, sizes) - price * pool.cost(found) - now
         # Two terms that read the same would share a weight, and the ridge would see two small ones.
         is_better = gain > _LEAST_GAIN and pool.number(found) not in terms.bits
