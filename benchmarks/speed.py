@@ -187,10 +187,10 @@ def batch_versus_separate(repeats: int) -> list[tuple[float, float]]:
 
     Runs in a process of its own that stays on one core.
     """
-    from sklearn_htmc._training.finish import ResidualFamily
-    from sklearn_htmc._training.first_order import Problems, Settings
+    from sklearn_htmc._training.core.problems import Problems, Settings
     from sklearn_htmc._training.fit import fit_problems
-    from sklearn_htmc._training.residual import ResidualNetwork
+    from sklearn_htmc._training.residual.finish import ResidualFamily
+    from sklearn_htmc._training.residual.network import ResidualNetwork
 
     stay_on_one_core()
     X, y = make_friedman1(n_samples=1000, noise=1.0, random_state=0)

@@ -24,9 +24,9 @@ from sklearn_htmc._units import in_units
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.choice import Choice
-    from sklearn_htmc._training.first_order import Problems, Settings
+    from sklearn_htmc._training.core.problems import Problems, Settings
+    from sklearn_htmc._training.core.task import Begun, Family
     from sklearn_htmc._training.paths import Rows
-    from sklearn_htmc._training.task import Begun, Family
 
 _N_FOLDS = 3
 _HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
@@ -267,7 +267,7 @@ class NetworkRegressor(TableRegressor):
     def _one_problem(
         self, table: Table, alpha: float, random_state: np.random.RandomState
     ) -> tuple[Problems, Settings]:
-        from sklearn_htmc._training.first_order import Problems
+        from sklearn_htmc._training.core.problems import Problems
 
         settings = self._settings(len(table.X))
         weights, held_out = self._held_back(table, random_state)
@@ -396,7 +396,8 @@ class NetworkRegressor(TableRegressor):
 
     def _advance(self, table: Table, device: str, before: Seen | None) -> None:
         device = worthwhile_device(device, len(table.X))
-        from sklearn_htmc._training.first_order import Memory, Problems
+        from sklearn_htmc._training.core.problems import Problems
+        from sklearn_htmc._training.first_order.loop import Memory
         from sklearn_htmc._training.fit import fit_more
 
         family = self._family(table.X.shape[1], table.y.shape[1], getattr(self, "network_", None))

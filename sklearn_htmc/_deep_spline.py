@@ -16,8 +16,8 @@ from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 if TYPE_CHECKING:
     from scipy.interpolate import PPoly
 
-    from sklearn_htmc._training.first_order import Settings
-    from sklearn_htmc._training.task import Family
+    from sklearn_htmc._training.core.problems import Settings
+    from sklearn_htmc._training.core.task import Family
 
 _CHOICE_ROWS = 6_000  # on which alpha is chosen, at most
 _STEPS, _LEAST_PASSES = 28_000, 10  # of the first-order phase at most, but so many passes
@@ -241,8 +241,8 @@ class DeepSplineRegressor(NetworkRegressor):
                 )
 
     def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
-        from sklearn_htmc._training.spline import SplineNetwork
-        from sklearn_htmc._training.spline_finish import SplineFamily
+        from sklearn_htmc._training.spline.finish import SplineFamily
+        from sklearn_htmc._training.spline.network import SplineNetwork
 
         own = self._plain_params()
         widths = (n_features, *own.ranks, n_outputs)
@@ -256,7 +256,7 @@ class DeepSplineRegressor(NetworkRegressor):
         return SplineFamily(network, own.max_neurons, rounds=rounds, wide=wide)
 
     def _settings(self, n_rows: int) -> Settings:
-        from sklearn_htmc._training.first_order import Settings
+        from sklearn_htmc._training.core.problems import Settings
 
         own = self._plain_params()
         size = automatic_batch(own.batch_size, n_rows)

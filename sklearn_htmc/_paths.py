@@ -52,8 +52,8 @@ def in_shards(
     rows: list[Rows], strengths: list[float], options: dict[str, Any], n_jobs: int | None, progress: Progress
 ) -> list[RegularizationPath]:
     """Fit all paths, some at a time as one batch: on the threads of this process, or as joblib is told to."""
+    from sklearn_htmc._training.core.threads import Stop, in_threads
     from sklearn_htmc._training.paths import fit_paths
-    from sklearn_htmc._training.threads import Stop, in_threads
 
     n_workers = effective_n_jobs(n_jobs)
     shards = _shards(rows, n_workers, on_cpu=options["device"] == "cpu")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sklearn_htmc._network import RegularizationPath
 
 if TYPE_CHECKING:
-    from sklearn_htmc._training.first_order import Report
+    from sklearn_htmc._training.core.problems import Report
 
 
 class Progress:

@@ -13,8 +13,8 @@ from sklearn_htmc._base import NetworkRegressor, automatic_batch
 from sklearn_htmc._network import RegularizationPath, SparseNetwork
 
 if TYPE_CHECKING:
-    from sklearn_htmc._training.first_order import Settings
-    from sklearn_htmc._training.task import Family
+    from sklearn_htmc._training.core.problems import Settings
+    from sklearn_htmc._training.core.task import Family
 
 
 class ResNetNormRegressor(NetworkRegressor):
@@ -193,14 +193,14 @@ class ResNetNormRegressor(NetworkRegressor):
         self.verbose = verbose
 
     def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
-        from sklearn_htmc._training.finish import ResidualFamily
-        from sklearn_htmc._training.residual import ResidualNetwork
+        from sklearn_htmc._training.residual.finish import ResidualFamily
+        from sklearn_htmc._training.residual.network import ResidualNetwork
 
         own = self._plain_params()
         return ResidualFamily(ResidualNetwork(n_features, n_outputs, own.width, (own.n_neurons,) * own.n_blocks))
 
     def _settings(self, n_rows: int) -> Settings:
-        from sklearn_htmc._training.first_order import Settings
+        from sklearn_htmc._training.core.problems import Settings
 
         own = self._plain_params()
         return Settings(

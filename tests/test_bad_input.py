@@ -205,7 +205,7 @@ def test_an_error_in_training_changes_nothing(quick, fitted, monkeypatch, method
     def broken(*_):
         raise RuntimeError("out of memory, say")
 
-    for network in ("residual.ResidualNetwork", "spline.SplineNetwork"):
+    for network in ("residual.network.ResidualNetwork", "spline.network.SplineNetwork"):
         monkeypatch.setattr(f"sklearn_htmc._training.{network}.gradient", broken)
     unfitted = quick()
     assert_refused(unfitted, method, (X, Y), "out of memory, say", RuntimeError)

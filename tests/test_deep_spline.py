@@ -247,7 +247,7 @@ def test_a_budget_of_neurons_is_met_and_well_spent(rng, ranks):
 
 
 def test_neurons_on_the_same_hyperplane_are_one(rng):
-    from sklearn_htmc._training.spline import SplineNetwork
+    from sklearn_htmc._training.spline.network import SplineNetwork
 
     network = SplineNetwork((2, 1), (4,))
     arrays = {

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import MultiTaskLasso
 
-from sklearn_htmc._training.lasso import lasso, shared_lasso
+from sklearn_htmc._training.spline.lasso import lasso, shared_lasso
 
 STRENGTHS = pytest.mark.parametrize("strength", [0.01, 0.003, 3e-4])
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.derivatives import backward, differentiate, forward, matrices, value
-from sklearn_htmc._training.objective import Rows, loss_and_gradient, penalty_weights, sensitivities
-from sklearn_htmc._training.residual import ResidualNetwork, as_network, compacted, n_edges
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.objective import Rows, loss_and_gradient, penalty_weights, sensitivities
+from sklearn_htmc._training.residual.derivatives import backward, differentiate, forward, matrices, value
+from sklearn_htmc._training.residual.network import ResidualNetwork, as_network, compacted, n_edges
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -72,20 +72,26 @@ LAYERS = {
 
 # Who must not know of whom, not even through others.
 STRANGERS = {
-    "_training.penalties": {"objective", "residual", "proximal_adam", "batches"},
-    "_training.objective": {"penalties", "proximal_adam", "first_order", "gauss_newton"},
-    "_training.residual": {"objective", "penalties", "batches"},
-    "_training.certificate": {"proximal_adam", "first_order", "gauss_newton", "surgery", "fit"},
-    "_training.first_order": {"certificate", "fit"},
-    "_training.gauss_newton": {"certificate", "fit"},
-    # A fit knows no family of networks, and the second-order phases of the families do not know each other.
-    "_training.fit": {"residual", "spline", "finish", "spline_finish"},
-    "_training.finish": {"spline", "spline_finish"},
-    "_training.spline_finish": {"finish", "growth"},
-    "_training.spline": {"objective", "penalties", "batches", "first_order"},
-    "_training.spline_calculus": {"first_order", "gauss_newton", "fit"},
-    "_training.violation": {"objective", "spline", "first_order", "gauss_newton"},
-    "_training.lasso": {"objective", "spline", "first_order", "gauss_newton"},
+    # The rooms of training: the core knows no phase, a phase no family, and no family another one or a phase it does
+    # not need; a fit knows families by their protocol only.
+    "_training.core.penalties": {"core.objective", "first_order", "second_order", "residual", "spline"},
+    "_training.core.objective": {"core.penalties", "first_order", "second_order", "residual", "spline"},
+    "_training.core.certificate": {"first_order", "second_order", "residual", "spline"},
+    "_training.core.task": {"first_order", "second_order", "residual", "spline", "fit"},
+    "_training.core.threads": {"first_order", "second_order", "residual", "spline", "fit"},
+    "_training.first_order.loop": {"core.certificate", "second_order", "residual", "spline", "fit"},
+    "_training.second_order.gauss_newton": {"core.certificate", "first_order", "residual", "spline", "fit"},
+    "_training.second_order.surgery": {"core.certificate", "first_order", "residual", "spline", "fit"},
+    "_training.fit": {"second_order", "residual", "spline"},
+    "_training.paths": {"second_order", "residual", "spline"},
+    "_training.choice": {"second_order", "residual", "spline"},
+    "_training.residual.network": {"core.objective", "core.penalties", "first_order", "second_order", "spline"},
+    "_training.residual.finish": {"first_order", "spline"},
+    "_training.spline.network": {"core.objective", "core.penalties", "first_order", "second_order", "residual"},
+    "_training.spline.calculus": {"first_order", "second_order", "residual", "fit"},
+    "_training.spline.violation": {"core.objective", "first_order", "second_order", "spline.network"},
+    "_training.spline.lasso": {"core.objective", "first_order", "second_order", "spline.network"},
+    "_training.spline.finish": {"residual", "fit"},
     # The integer program knows neither models nor how they became one, and models do not know of it.
     "circuit._graph": {"_lower", "_quantise", "_compile", "_circuit", "_gates", "_simulate"},
     "circuit._simulate": {"_lower", "_quantise", "_compile", "_circuit", "_gates"},
@@ -236,7 +242,7 @@ def test_the_walk_sees_imports_everywhere(code, expected):
 
 def test_relative_imports_are_resolved():
     assert absolute("._network", "_base") == "sklearn_htmc._network"
-    assert absolute(".fit", "_training.certificate") == "sklearn_htmc._training.fit"
+    assert absolute("..fit", "_training.core.certificate") == "sklearn_htmc._training.fit"
     assert absolute(".._network", "_training.fit") == "sklearn_htmc._network"
 
 

@@ -12,14 +12,15 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_htmc import ResNetNormRegressor
-from sklearn_htmc._training import growth, surgery
-from sklearn_htmc._training.derivatives import ResidualCalculus
-from sklearn_htmc._training.gauss_newton import Problem, descend
-from sklearn_htmc._training.growth import with_new_edges, with_new_neurons
-from sklearn_htmc._training.residual import ResidualNetwork, network_of
-from sklearn_htmc._training.sizes import grow
-from sklearn_htmc._training.surgery import pruned, shrink
-from sklearn_htmc._training.task import weighted_rows
+from sklearn_htmc._training.core.task import weighted_rows
+from sklearn_htmc._training.residual import growth
+from sklearn_htmc._training.residual.derivatives import ResidualCalculus
+from sklearn_htmc._training.residual.growth import with_new_edges, with_new_neurons
+from sklearn_htmc._training.residual.network import ResidualNetwork, network_of
+from sklearn_htmc._training.residual.sizes import grow
+from sklearn_htmc._training.second_order import surgery
+from sklearn_htmc._training.second_order.gauss_newton import Problem, descend
+from sklearn_htmc._training.second_order.surgery import pruned, shrink
 
 ROOM = ResidualNetwork(4, 1, 24, (16, 16))
 pytestmark = [

@@ -389,7 +389,7 @@ def test_a_fit_that_raises_leaves_the_state_of_the_process_as_it_was(ramps, quic
 
     X, y = ramps(150)
     before = state_of_the_process()
-    for network in ("residual.ResidualNetwork", "spline.SplineNetwork"):
+    for network in ("residual.network.ResidualNetwork", "spline.network.SplineNetwork"):
         monkeypatch.setattr(f"sklearn_htmc._training.{network}.gradient", broken)
     for train in (quick(alpha=alpha).fit, quick(alpha=alpha).partial_fit):
         with pytest.raises(RuntimeError, match="out of memory, say"):

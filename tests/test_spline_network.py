@@ -6,8 +6,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.spline import SplineNetwork
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.spline.network import SplineNetwork
 
 WIDTHS = (5, 6, 4, 2)
 

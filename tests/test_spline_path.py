@@ -8,16 +8,16 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_htmc._training.choice import Question, choose
-from sklearn_htmc._training.first_order import Settings
-from sklearn_htmc._training.gauss_newton import Problem
-from sklearn_htmc._training.objective import Rows
-from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_calculus import SplineCalculus, norm
-from sklearn_htmc._training.spline_columns import Columns, Missed
-from sklearn_htmc._training.spline_finish import SplineFamily
-from sklearn_htmc._training.spline_shallow import Bounds, constant, solved, solved_path
-from sklearn_htmc._training.task import End
-from sklearn_htmc._training.violation import Measure, most_violated
+from sklearn_htmc._training.core.objective import Rows
+from sklearn_htmc._training.core.problems import Settings
+from sklearn_htmc._training.core.task import End
+from sklearn_htmc._training.second_order.gauss_newton import Problem
+from sklearn_htmc._training.spline.calculus import SplineCalculus, norm
+from sklearn_htmc._training.spline.columns import Columns, Missed
+from sklearn_htmc._training.spline.finish import SplineFamily
+from sklearn_htmc._training.spline.network import SplineNetwork
+from sklearn_htmc._training.spline.shallow import Bounds, constant, solved, solved_path
+from sklearn_htmc._training.spline.violation import Measure, most_violated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STRENGTHS = [0.1, 0.03, 0.01, 0.003]

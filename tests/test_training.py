@@ -9,20 +9,21 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
 
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.batches import Batches
-from sklearn_htmc._training.derivatives import ResidualCalculus, gauss_newton_matrix
-from sklearn_htmc._training.finish import ResidualFamily
-from sklearn_htmc._training.first_order import Problems, Settings, train
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.objective import Rows, mean_loss, sensitivities
+from sklearn_htmc._training.core.penalties import WeightedL1
+from sklearn_htmc._training.core.problems import Problems, Settings
+from sklearn_htmc._training.core.task import weighted_rows
+from sklearn_htmc._training.first_order.batches import Batches
+from sklearn_htmc._training.first_order.loop import train
+from sklearn_htmc._training.first_order.proximal_adam import AdamState, StepSizes, proximal_adam_step
 from sklearn_htmc._training.fit import fit_problems
-from sklearn_htmc._training.gauss_newton import Problem, descend
-from sklearn_htmc._training.linear import linear_candidate
-from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
-from sklearn_htmc._training.penalties import WeightedL1
-from sklearn_htmc._training.proximal_adam import AdamState, StepSizes, proximal_adam_step
-from sklearn_htmc._training.residual import ResidualNetwork
-from sklearn_htmc._training.surgery import shrink
-from sklearn_htmc._training.task import weighted_rows
+from sklearn_htmc._training.residual.derivatives import ResidualCalculus, gauss_newton_matrix
+from sklearn_htmc._training.residual.finish import ResidualFamily
+from sklearn_htmc._training.residual.linear import linear_candidate
+from sklearn_htmc._training.residual.network import ResidualNetwork
+from sklearn_htmc._training.second_order.gauss_newton import Problem, descend
+from sklearn_htmc._training.second_order.surgery import shrink
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

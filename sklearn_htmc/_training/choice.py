@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc._threads import one_thread_each
-from sklearn_htmc._training.first_order import Problems, Report, Settings
+from sklearn_htmc._training.core.problems import Problems, Report, Settings
+from sklearn_htmc._training.core.task import Begun, End, Family, Network, Task
+from sklearn_htmc._training.core.threads import Stop, in_threads
 from sklearn_htmc._training.fit import fit_problems
-from sklearn_htmc._training.task import Begun, End, Family, Network, Task
-from sklearn_htmc._training.threads import Stop, in_threads
 
 _SAME = 1.02  # held-out losses that differ by less are the same; where one has risen by more, a path ends ...
 _PATIENCE = 2  # ... as it does after so many strengths in a row without a better one

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from sklearn_htmc._network import Floats, RegularizationPath
 from sklearn_htmc._threads import one_thread_each
-from sklearn_htmc._training.architecture import Architecture, Arrays, Parameters
-from sklearn_htmc._training.first_order import Memory, Problems, Report, Settings, train
-from sklearn_htmc._training.task import Begun, End, Family, Finished, Task
-from sklearn_htmc._training.threads import Stop, in_threads
+from sklearn_htmc._training.core.architecture import Architecture, Arrays, Parameters
+from sklearn_htmc._training.core.problems import Problems, Report, Settings
+from sklearn_htmc._training.core.task import Begun, End, Family, Finished, Task
+from sklearn_htmc._training.core.threads import Stop, in_threads
+from sklearn_htmc._training.first_order.loop import Memory, train
 
 _SMALL = 0.1  # root mean square of a random function at the start of an online fit
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
@@ -58,7 +59,7 @@ def fit_problems(
     device : str
         Torch device of the first-order phase; the rest runs on the CPU.
     report : callable or None
-        See `first_order.train`.
+        See `loop.train`.
 
     Returns
     -------

@@ -12,11 +12,12 @@ import torch
 
 from sklearn_htmc._network import Floats, RegularizationPath
 from sklearn_htmc._threads import one_thread_each
-from sklearn_htmc._training.architecture import Architecture, Parameters
-from sklearn_htmc._training.first_order import Problems, Report, Settings, train
+from sklearn_htmc._training.core.architecture import Architecture, Parameters
+from sklearn_htmc._training.core.objective import mean_loss
+from sklearn_htmc._training.core.problems import Problems, Report, Settings
+from sklearn_htmc._training.core.task import End, Family, Finished, Task, weighted_rows
+from sklearn_htmc._training.first_order.loop import train
 from sklearn_htmc._training.fit import as_path
-from sklearn_htmc._training.objective import mean_loss
-from sklearn_htmc._training.task import End, Family, Finished, Task, weighted_rows
 
 _SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
 _LEAST_PASSES = 20
@@ -40,7 +41,7 @@ class Rows:
     seed : int
         Seed of initial weights and row order.
     is_brief : bool
-        Whether networks are only to be ranked; see `first_order.Settings`.
+        Whether networks are only to be ranked; see `problems.Settings`.
     """
 
     X: Floats
@@ -79,7 +80,7 @@ def fit_paths(
     device : str
         Torch device of the first-order phase.
     report : callable or None
-        See `first_order.train`.
+        See `loop.train`.
 
     Returns
     -------

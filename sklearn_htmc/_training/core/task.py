@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from sklearn_htmc._network import Floats, SizePath, SparseNetwork
-from sklearn_htmc._training.architecture import Architecture, Parameters
-from sklearn_htmc._training.certificate import Certificate
-from sklearn_htmc._training.first_order import Problems, Report, Settings
-from sklearn_htmc._training.objective import Rows, mean_loss
+from sklearn_htmc._training.core.architecture import Architecture, Parameters
+from sklearn_htmc._training.core.certificate import Certificate
+from sklearn_htmc._training.core.objective import Rows, mean_loss
+from sklearn_htmc._training.core.problems import Problems, Report, Settings
 
 Network = tuple[Any, Parameters]  # a compacted architecture and float64 parameters of one problem
 
@@ -127,7 +127,7 @@ class Family(Protocol):
         settings : Settings
             Settings of the first-order phase.
         watch : callable
-            See `first_order.train`.
+            See `loop.train`.
         """
 
     def begun(self, task: Task, settings: Settings, watch: Report) -> Begun | None:
@@ -140,7 +140,7 @@ class Family(Protocol):
         settings : Settings
             Settings of the first-order phase.
         watch : callable
-            See `first_order.train`.
+            See `loop.train`.
         """
 
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
@@ -171,7 +171,7 @@ class End:
     Attributes
     ----------
     watch : callable
-        Called with 0, loss and edges of every network on the way to a budget; see `first_order.train`.
+        Called with 0, loss and edges of every network on the way to a budget; see `loop.train`.
     n_threads : int
         Threads to use.
     """

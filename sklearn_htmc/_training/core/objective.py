@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.architecture import Architecture, Parameters
+from sklearn_htmc._training.core.architecture import Architecture, Parameters
 
 _ROWS = 8192  # rows per chunk of a full pass; bounds the memory
 

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._training.architecture import Arrays
-from sklearn_htmc._training.lasso import lasso, shared_lasso
-from sklearn_htmc._training.objective import Rows
-from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_neurons import TOLERANCE, different
-from sklearn_htmc._training.violation import Measure, Neurons, most_violated
+from sklearn_htmc._training.core.architecture import Arrays
+from sklearn_htmc._training.core.objective import Rows
+from sklearn_htmc._training.spline.lasso import lasso, shared_lasso
+from sklearn_htmc._training.spline.network import SplineNetwork
+from sklearn_htmc._training.spline.neurons import TOLERANCE, different
+from sklearn_htmc._training.spline.violation import Measure, Neurons, most_violated
 
 _ENTRIES = 4_000_000  # of the columns held at a time
 _FEATURES = 256  # that enter together, at most

@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from sklearn_htmc._network import Block, Floats, SparseNetwork
-from sklearn_htmc._training.architecture import Arrays, Parameters, Views
+from sklearn_htmc._training.core.architecture import Arrays, Parameters, Views, through_relu
 
 
 @dataclass(frozen=True)
@@ -438,8 +438,3 @@ def _along(parameters: Parameters, axes: dict[str, int], signs: dict[str, float]
             of_unit[unit, unit] = signs[name] * array.movedim(axes[name], 0)
         rows.append(part.flatten(1))
     return torch.cat(rows, dim=1)
-
-
-def through_relu(gradient: Tensor, output: Tensor) -> Tensor:
-    """Zero the gradient where the ReLU is off."""
-    return torch.ops.aten.threshold_backward(gradient, output, 0)  # type: ignore[no-any-return]

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.certificate import Certificate
-from sklearn_htmc._training.objective import Rows, loss_and_gradient
-from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_calculus import neuron_sizes, norm, norm_gradient
-from sklearn_htmc._training.spline_neurons import searched
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.certificate import Certificate
+from sklearn_htmc._training.core.objective import Rows, loss_and_gradient
+from sklearn_htmc._training.spline.calculus import neuron_sizes, norm, norm_gradient
+from sklearn_htmc._training.spline.network import SplineNetwork
+from sklearn_htmc._training.spline.neurons import searched
 
 _EFFORT = 4  # of the search where the objective is convex and the certificate global
 

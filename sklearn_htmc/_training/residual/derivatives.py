@@ -20,11 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.calculus import Gradients, Kinds, Value
-from sklearn_htmc._training.objective import Rows
-from sklearn_htmc._training.penalties import WeightedL1
-from sklearn_htmc._training.residual import ResidualNetwork, through_relu
+from sklearn_htmc._training.core.architecture import Parameters, through_relu
+from sklearn_htmc._training.core.calculus import Gradients, Kinds, Value
+from sklearn_htmc._training.core.objective import Rows
+from sklearn_htmc._training.core.penalties import WeightedL1
+from sklearn_htmc._training.residual.network import ResidualNetwork
 
 Matrices = dict[str, Tensor]  # one problem by name, without the problem axis
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time

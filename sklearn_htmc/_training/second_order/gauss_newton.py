@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.calculus import Calculus
-from sklearn_htmc._training.objective import Rows
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.calculus import Calculus
+from sklearn_htmc._training.core.objective import Rows
 
 _MATRIX_ROWS = 4_000  # the matrix is a metric: that many rows are enough for it
 _DAMPING = (1e-2, 1e-8, 1e8)  # first, least and largest

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sklearn_htmc._training.architecture import Arrays, Parameters
-from sklearn_htmc._training.gauss_newton import Problem
-from sklearn_htmc._training.objective import Rows
-from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_calculus import norm
-from sklearn_htmc._training.spline_columns import Columns
-from sklearn_htmc._training.task import End, Network
+from sklearn_htmc._training.core.architecture import Arrays, Parameters
+from sklearn_htmc._training.core.objective import Rows
+from sklearn_htmc._training.core.task import End, Network
+from sklearn_htmc._training.second_order.gauss_newton import Problem
+from sklearn_htmc._training.spline.calculus import norm
+from sklearn_htmc._training.spline.columns import Columns
+from sklearn_htmc._training.spline.network import SplineNetwork
 
 _ROUNDS = 100
 _GLANCE = 0.25  # effort of the first searches

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.calculus import Gradients, Kinds, Value
-from sklearn_htmc._training.objective import Rows, loss_and_gradient, mean_loss
-from sklearn_htmc._training.spline import SplineNetwork
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.calculus import Gradients, Kinds, Value
+from sklearn_htmc._training.core.objective import Rows, loss_and_gradient, mean_loss
+from sklearn_htmc._training.spline.network import SplineNetwork
 
 _CHUNK_ENTRIES = 4_000_000  # of the Jacobian held at a time
 _EXACT = 200  # parameters; a damped step of more of them does not feel single precision

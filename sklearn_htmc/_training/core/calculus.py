@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.objective import Rows
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.objective import Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from sklearn_htmc._network import Block, Floats, SparseNetwork
-from sklearn_htmc._training.architecture import Arrays, Parameters, Views
-from sklearn_htmc._training.residual import through_relu
+from sklearn_htmc._training.core.architecture import Arrays, Parameters, Views, through_relu
 
 _SAME = 1e-9  # distance of two hyperplanes that are one
 _FLAT = 1e-6  # spread of a coordinate relative to the widest that is rounding

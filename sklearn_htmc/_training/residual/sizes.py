@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import torch
 
-from sklearn_htmc._training.gauss_newton import Point, Problem, descend
-from sklearn_htmc._training.growth import with_new_edges, with_new_neurons
-from sklearn_htmc._training.residual import ResidualNetwork
-from sklearn_htmc._training.surgery import pruned
+from sklearn_htmc._training.residual.growth import with_new_edges, with_new_neurons
+from sklearn_htmc._training.residual.network import ResidualNetwork
+from sklearn_htmc._training.second_order.gauss_newton import Point, Problem, descend
+from sklearn_htmc._training.second_order.surgery import pruned
 
 _PRICES = tuple(0.04 * 0.5**k for k in range(8))  # of an edge, in shares of the loss
 _STEPS = 8  # Gauss-Newton steps after new edges

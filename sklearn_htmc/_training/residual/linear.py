@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._training.architecture import Arrays
+from sklearn_htmc._training.core.architecture import Arrays
 
 _filters_of_warnings = threading.Lock()
 

@@ -172,3 +172,8 @@ class Architecture(Protocol):
 
     def to_network(self, parameters: Views, problem: int, input_range: Floats) -> SparseNetwork:
         """Return one problem as a compacted network in standardised units."""
+
+
+def through_relu(gradient: Tensor, output: Tensor) -> Tensor:
+    """Zero the gradient where the ReLU is off."""
+    return torch.ops.aten.threshold_backward(gradient, output, 0)  # type: ignore[no-any-return]

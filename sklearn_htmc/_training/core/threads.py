@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sklearn_htmc._threads import one_thread_each
 
 if TYPE_CHECKING:
-    from sklearn_htmc._training.first_order import Report
+    from sklearn_htmc._training.core.problems import Report
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.penalties import soft_threshold_
+from sklearn_htmc._training.core.penalties import soft_threshold_
 
 _MOMENTUM = 0.9
 _MEMORY = 0.99

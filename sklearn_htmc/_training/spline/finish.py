@@ -18,22 +18,23 @@ import numpy as np
 import torch
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.first_order import Problems, Report, Settings, train
-from sklearn_htmc._training.gauss_newton import Problem, descend
-from sklearn_htmc._training.objective import Rows, mean_loss
-from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_calculus import SplineCalculus
-from sklearn_htmc._training.spline_certificate import certify
-from sklearn_htmc._training.spline_neurons import (
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.objective import Rows, mean_loss
+from sklearn_htmc._training.core.problems import Problems, Report, Settings
+from sklearn_htmc._training.core.task import Begun, End, Finished, Network, Task, described
+from sklearn_htmc._training.first_order.loop import train
+from sklearn_htmc._training.second_order.gauss_newton import Problem, descend
+from sklearn_htmc._training.spline.calculus import SplineCalculus
+from sklearn_htmc._training.spline.certificate import certify
+from sklearn_htmc._training.spline.network import SplineNetwork
+from sklearn_htmc._training.spline.neurons import (
     GLANCE,
     fewer_neurons,
     with_violations,
     without_negligible,
     without_useless,
 )
-from sklearn_htmc._training.spline_shallow import Bounds, Lift, constant, solved, solved_path
-from sklearn_htmc._training.task import Begun, End, Finished, Network, Task, described
+from sklearn_htmc._training.spline.shallow import Bounds, Lift, constant, solved, solved_path
 
 _RIVAL = 1.5  # objective of a trained network, relative to one layer as large, up to which it goes on
 _TRIAL_ROWS = 4_000  # of the training that says whether more of it can win, at most ...

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.architecture import Arrays, Parameters
-from sklearn_htmc._training.derivatives import Tape, forward, jacobian, matrices
-from sklearn_htmc._training.gauss_newton import Point, Problem
-from sklearn_htmc._training.objective import Rows
-from sklearn_htmc._training.residual import ResidualNetwork, network_of
+from sklearn_htmc._training.core.architecture import Arrays, Parameters
+from sklearn_htmc._training.core.objective import Rows
+from sklearn_htmc._training.residual.derivatives import Tape, forward, jacobian, matrices
+from sklearn_htmc._training.residual.network import ResidualNetwork, network_of
+from sklearn_htmc._training.second_order.gauss_newton import Point, Problem
 
 _STARTS = 512  # random neurons per block
 _REFINED = 48  # the best of them, whose weights are then improved

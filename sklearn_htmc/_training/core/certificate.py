@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc._training.architecture import Architecture, Parameters
-from sklearn_htmc._training.objective import Rows, loss_and_gradient, penalty_weights
-from sklearn_htmc._training.penalties import WeightedL1
+from sklearn_htmc._training.core.architecture import Architecture, Parameters
+from sklearn_htmc._training.core.objective import Rows, loss_and_gradient, penalty_weights
+from sklearn_htmc._training.core.penalties import WeightedL1
 
 
 @dataclass(frozen=True, eq=False)

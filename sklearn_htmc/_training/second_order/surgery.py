@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.gauss_newton import Point, Problem, Quadratic, descend
+from sklearn_htmc._training.second_order.gauss_newton import Point, Problem, Quadratic, descend
 
 _ROUND = 0.08  # share of the edges that go in one round
 _RIDGE = 1e-4  # added to the unit diagonal of H before it is inverted

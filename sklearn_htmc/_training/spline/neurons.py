@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_htmc._training.architecture import Arrays, Parameters
-from sklearn_htmc._training.gauss_newton import Point, Problem, Quadratic
-from sklearn_htmc._training.objective import Rows, mean_loss
-from sklearn_htmc._training.spline import SplineNetwork
-from sklearn_htmc._training.spline_calculus import backward, neuron_sizes
-from sklearn_htmc._training.surgery import inverse_of, removed
-from sklearn_htmc._training.task import Network
-from sklearn_htmc._training.violation import Measure, Neurons, most_violated
+from sklearn_htmc._training.core.architecture import Arrays, Parameters
+from sklearn_htmc._training.core.objective import Rows, mean_loss
+from sklearn_htmc._training.core.task import Network
+from sklearn_htmc._training.second_order.gauss_newton import Point, Problem, Quadratic
+from sklearn_htmc._training.second_order.surgery import inverse_of, removed
+from sklearn_htmc._training.spline.calculus import backward, neuron_sizes
+from sklearn_htmc._training.spline.network import SplineNetwork
+from sklearn_htmc._training.spline.violation import Measure, Neurons, most_violated
 
 TOLERANCE = 0.005  # excess of correlations over the strength, relative, that is let be
 GLANCE = 0.25  # effort of a search where a neuron need not be the best

@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sklearn_htmc._network import Floats, SizePath
-from sklearn_htmc._training.architecture import Parameters
-from sklearn_htmc._training.certificate import certify
-from sklearn_htmc._training.derivatives import ResidualCalculus
-from sklearn_htmc._training.first_order import Report, Settings
-from sklearn_htmc._training.gauss_newton import Point, Problem, descend
-from sklearn_htmc._training.linear import constant_candidate, linear_candidate
-from sklearn_htmc._training.objective import Rows, mean_loss, sensitivities
-from sklearn_htmc._training.residual import ResidualNetwork, n_edges, network_of
-from sklearn_htmc._training.sizes import grow
-from sklearn_htmc._training.surgery import pruned, shrink
-from sklearn_htmc._training.task import End, Finished, Network, Task, described
-from sklearn_htmc._training.threads import Stop, in_threads
+from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.certificate import certify
+from sklearn_htmc._training.core.objective import Rows, mean_loss, sensitivities
+from sklearn_htmc._training.core.problems import Report, Settings
+from sklearn_htmc._training.core.task import End, Finished, Network, Task, described
+from sklearn_htmc._training.core.threads import Stop, in_threads
+from sklearn_htmc._training.residual.derivatives import ResidualCalculus
+from sklearn_htmc._training.residual.linear import constant_candidate, linear_candidate
+from sklearn_htmc._training.residual.network import ResidualNetwork, n_edges, network_of
+from sklearn_htmc._training.residual.sizes import grow
+from sklearn_htmc._training.second_order.gauss_newton import Point, Problem, descend
+from sklearn_htmc._training.second_order.surgery import pruned, shrink
 
 _LAST_STEPS = 15  # Gauss-Newton steps at the end
 _BRIEF_STEPS = 5  # of them where networks are only to be ranked

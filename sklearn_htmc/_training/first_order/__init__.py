@@ -1,0 +1,1 @@
+"""The first-order phase: from dense to sparse, a batch of problems at once."""

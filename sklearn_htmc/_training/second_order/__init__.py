@@ -1,0 +1,1 @@
+"""The second-order phase: a few edges, one problem at a time."""

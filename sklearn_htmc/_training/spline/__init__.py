@@ -1,0 +1,1 @@
+"""Compositions of shallow networks: the family of DeepSplineRegressor."""
