@@ -184,7 +184,8 @@ class NetworkRegressor(TableRegressor):
         random_state = check_random_state(self.random_state)
         initial = self._initial_network(table) if self.warm_start and self._beats_the_mean(table) else None
         with Progress(self.verbose) as progress:
-            alpha, choice = self._chosen_alpha(table, device, random_state, progress)
+            with_start = initial is None and not self.early_stopping and getattr(self, "max_edges", None) is None
+            alpha, choice = self._chosen_alpha(table, device, random_state, progress, with_start=with_start)
             problems, settings = self._one_problem(table, alpha, random_state)
             # What the choice has found, its trial among it, serves a plain fit.
             settings = replace(settings, trial=choice is None)
@@ -225,7 +226,13 @@ class NetworkRegressor(TableRegressor):
         return self._family(network.n_features, network.n_outputs, network).architecture.arrays_of(standardised)
 
     def _chosen_alpha(
-        self, table: Table, device: str, random_state: np.random.RandomState, progress: Progress
+        self,
+        table: Table,
+        device: str,
+        random_state: np.random.RandomState,
+        progress: Progress,
+        *,
+        with_start: bool,
     ) -> tuple[float, Choice | None]:
         """Return alpha, chosen by held-out error if it is "auto", and what the choice has found."""
         if self.alpha != "auto":
@@ -248,18 +255,23 @@ class NetworkRegressor(TableRegressor):
             weights = np.zeros(n_rows)
             weights[sample] = table.weights[sample]
         settings = self._settings(judged_rows)
-        # A part of the passes is enough to rank strengths, and the second-order phase changes no rank.
-        share = 3 if n_rows > _HOLD_OUT_ROWS else 2
-        strengths = automatic_strengths(judged_rows, _PER_HALF_DECADE)
-        seed = int(random_state.randint(2**31 - 1))
+        question = Question(
+            automatic_strengths(judged_rows, _PER_HALF_DECADE),
+            weights,
+            held_out,
+            int(random_state.randint(2**31 - 1)),
+            _PER_HALF_DECADE,
+            is_part=judged_rows < n_rows,
+            with_start=with_start,
+        )
         choice = choose(
             table.X,
             table.y,
-            Question(strengths, weights, held_out, seed, _PER_HALF_DECADE, share, judged_rows < n_rows),
+            question,
             family=self._family(table.X.shape[1], table.y.shape[1]),
             settings=settings,
             device=device,
-            report=progress.start(_N_STRENGTHS * len(held_out) * (settings.max_iter // share)),
+            report=progress.start(question.n_passes(settings)),
         )
         # Noise correlates with neurons by 1 / sqrt(n), so what is best on a part is that much smaller on the whole.
         return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice

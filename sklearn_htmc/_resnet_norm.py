@@ -41,8 +41,8 @@ class ResNetNormRegressor(NetworkRegressor):
     ----------
     alpha : float or "auto", default="auto"
         Strength of the penalty, positive; useful values are 1e-4 to 1e-1, larger ones give smaller networks. "auto"
-        chooses it by held-out error inside fit (three folds, one hold-out of a tenth above 10,000 rows), then refits
-        on all rows.
+        chooses it by held-out error inside fit: networks of three folds (of one hold-out of a tenth above 10,000 rows)
+        are trained along six rising values, and one of all rows goes the same way up to the best of them.
     n_blocks : int, default=2
         Residual blocks. One is enough for smooth additive-like targets.
     width : int, default=32
@@ -104,7 +104,7 @@ class ResNetNormRegressor(NetworkRegressor):
         Largest violation of the optimality conditions over all edges between living units, zeros included, relative
         to their weight. Comparable with alpha: 0 is an exact stationary point.
     loss_curve_ : list of float
-        Data term of every pass.
+        Data term of every pass with `alpha_`.
     n_iter_ : int
         Passes done.
     feature_importances_ : ndarray of shape (n_features,)

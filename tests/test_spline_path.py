@@ -8,9 +8,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_htmc._training.choice import Question, choose
-from sklearn_htmc._training.core.objective import Rows
-from sklearn_htmc._training.core.problems import Settings
+from sklearn_htmc._training.core.objective import Rows, mean_loss
+from sklearn_htmc._training.core.problems import Problems, Settings
 from sklearn_htmc._training.core.task import End
+from sklearn_htmc._training.paths import Steps, passes, walk
 from sklearn_htmc._training.second_order.gauss_newton import Problem
 from sklearn_htmc._training.spline.calculus import SplineCalculus, norm
 from sklearn_htmc._training.spline.columns import Columns, Missed
@@ -124,10 +125,10 @@ def test_neurons_found_on_a_part_of_many_rows_are_measured_on_all(rng):
 # --- choice ---------------------------------------------------------------------------------------
 
 
-def chosen(X, y, held_out, strengths=STRENGTHS, **sizes):
+def chosen(X, y, held_out, strengths=STRENGTHS, question=None, **sizes):
     family = SplineFamily(SplineNetwork((3, 4, 1), (8, 8), **sizes))
-    question = Question(np.array(strengths), np.ones(len(X)), held_out, seed=0)
-    return choose(X, y, question, family=family, settings=Settings(20, 64, weighting="path"))
+    asked = Question(np.array(strengths), np.ones(len(X)), held_out, seed=0, **(question or {}))
+    return choose(X, y, asked, family=family, settings=Settings(20, 64, weighting="path"))
 
 
 def test_the_choice_is_the_least_held_out_error_of_fits_with_fixed_strengths(rng):
@@ -163,6 +164,23 @@ def test_a_strength_that_says_nothing_is_not_chosen_for_being_first(rng):
 
 def test_training_ranks_strengths_where_layers_cannot_hand_outputs_on(rng):
     X, y = kinks(rng)
-    choice = chosen(X, y, [np.arange(120) % 3 == 0], skip=False)
-    assert choice.begun is None
+    held_out = [np.arange(120) % 3 == 0]
+    choice = chosen(X, y, held_out, skip=False)
     assert 0 <= choice.index < len(STRENGTHS)
+    rows = Rows(*(torch.as_tensor(a) for a in (X, y, np.full(120, 1 / 120))))
+    assert mean_loss(*choice.begun.network, rows) < 0.5 * float(np.var(y)) / 2  # it was trained on all rows
+    for question in ({"is_part": True}, {"with_start": False}):
+        other = chosen(X, y, held_out, skip=False, question=question)
+        assert (other.index, other.begun) == (choice.index, None)
+
+
+def test_the_fit_starts_where_a_path_over_all_rows_has_come_to(rng):
+    X, y = kinks(rng)
+    problems = Problems((0.0,), (0,), np.ones((1, 120)))
+    family = SplineFamily(SplineNetwork((3, 4, 1), (8, 8), skip=False))
+    settings = Settings(20, 64, weighting="path")
+    choice = chosen(X, y, [np.arange(120) % 3 == 0], skip=False)
+    rising = tuple(STRENGTHS[choice.index :][::-1])
+    steps = Steps(rising, tuple(passes(rising, 20, is_warm=True)))
+    *_, (_, [last]) = walk(X, y, problems, steps, family=family, settings=settings)
+    assert_array_equal(last.network[1].flat, choice.begun.network[1].flat)

@@ -2,13 +2,14 @@
 
 A family whose optimum can be followed along falling strengths is: one path per fold, each network from the one before,
 which ends where the held-out error has risen. Where a short training at the strength found, or a weaker one, has a
-smaller held-out error, or there is no such path, strengths are ranked by training: strengths x folds, one batch of
-problems. They always are where a fit has many more rows than those that choose: training gains most by more rows.
+smaller held-out error, or there is no such path, folds are trained along rising strengths, all as one batch, and a
+network of all rows goes the same way up to the strength that is best. They always are where a fit has many more rows
+than those that choose: training gains most by more rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,13 +20,14 @@ from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
 from sklearn_htmc._training.core.task import Begun, End, Family, Network, Task
 from sklearn_htmc._training.core.threads import Stop, in_threads
-from sklearn_htmc._training.fit import fit_problems
+from sklearn_htmc._training.paths import Steps, passes, walk
 
 _SAME = 1.02  # held-out losses that differ by less are the same; where one has risen by more, a path ends ...
 _PATIENCE = 2  # ... as it does after so many strengths in a row without a better one
 _UNFINISHED = 2.0  # times the held-out loss of the path: training on a part of the rows improves by that on all
 _WEAKER = 2  # steps of training between the best strength of a path and the weaker one that is tried as well
 _ALL_FOLDS = 500  # rows up to which there is a path for every fold; above, one fold says the same
+_N_SHARDS = 2  # batches of folds, at most: of a size that does not depend on the machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +61,11 @@ class Question:
     seed : int
         Seed of all problems.
     coarse : int
-        Training ranks every so many of the strengths ...
-    share : int
-        ... with the passes of a fit over this.
+        Training ranks every so many of the strengths.
     is_part : bool
         Whether a fit has many more rows than those with weight here.
+    with_start : bool
+        Whether a fit may start where the choice has ended: it is of these rows, has no budget and no other start.
     """
 
     strengths: Floats
@@ -71,8 +73,8 @@ class Question:
     held_out: Sequence[NDArray[np.bool_]]
     seed: int
     coarse: int = 1
-    share: int = 2
     is_part: bool = False
+    with_start: bool = True
 
     @property
     def shares(self) -> Floats:
@@ -81,14 +83,29 @@ class Question:
         return np.asarray(weights / weights.sum())
 
     def problems(self) -> Problems:
-        """Return the strengths that training ranks times the folds."""
-        ranked, held_out = self.strengths[:: self.coarse], self.held_out
+        """Return the folds; their strength is the largest one."""
+        n_folds = len(self.held_out)
         return Problems(
-            tuple(float(s) for s in ranked for _ in held_out),
-            (self.seed,) * (len(ranked) * len(held_out)),
-            np.array([self.weights * ~out for _ in ranked for out in held_out]),
-            np.array([self.weights * out for _ in ranked for out in held_out]),
+            (float(self.strengths[0]),) * n_folds,
+            (self.seed,) * n_folds,
+            np.array([self.weights * ~out for out in self.held_out]),
+            np.array([self.weights * out for out in self.held_out]),
         )
+
+    def steps(self, settings: Settings, index: int = 0, *, is_brief: bool) -> Steps:
+        """Return how training goes up to the strength of that number among those that it ranks."""
+        rising = tuple(float(s) for s in self.strengths[:: self.coarse][index:][::-1])
+        return Steps(rising, tuple(passes(rising, settings.max_iter, is_warm=True, is_brief=is_brief)))
+
+    def n_passes(self, settings: Settings) -> int:
+        """Return the passes of all that training does, at most."""
+        folds, whole = self.steps(settings, is_brief=True), self.steps(settings, is_brief=False)
+        return len(self.held_out) * sum(folds.n_passes) + self.trains_whole * sum(whole.n_passes)
+
+    @property
+    def trains_whole(self) -> bool:
+        """Whether a network of all rows is trained up to the strength found."""
+        return self.with_start and not self.is_part
 
 
 def choose(
@@ -146,12 +163,61 @@ def choose(
                     curve = trials[0].curve if trials else np.array([loss])
                     return Choice(index, Begun(network, curve))
                 bound = np.inf
-    settings = replace(settings, max_iter=max(1, settings.max_iter // question.share), max_edges=None, polish=False)
-    path = fit_problems(X, y, problems, family=family, settings=settings, device=device, report=report)
-    losses = path.validation_loss.reshape(-1, len(shares)) @ shares
-    if followed is not None and not np.nanmin(losses) < bound:
+    core = _Training(X, y, question, family, settings, device, report)
+    losses = core.losses() @ shares
+    if followed is not None and not losses.min() < bound:
         return followed
-    return Choice(question.coarse * int(np.nanargmin(losses)))
+    index = int(losses.argmin())
+    begun = core.walked(index) if question.trains_whole else None
+    return Choice(question.coarse * index, begun)
+
+
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """Ranking by training; see `choose`."""
+
+    X: Floats
+    y: Floats
+    question: Question
+    family: Family
+    settings: Settings
+    device: str
+    report: Report | None
+
+    def losses(self) -> Floats:
+        """Return held-out losses of shape (n_ranked, n_folds), for falling strengths."""
+        steps, folds = self.question.steps(self.settings, is_brief=True), self.question.problems()
+
+        def one_shard(shard: NDArray[np.intp], stop: Stop) -> list[list[float]]:
+            part, watch = folds.part(shard.tolist()), stop.watch(self.report)
+            tasks = [Task.of(part, number, self.X, self.y) for number in range(len(part))]
+            return [
+                [task.judged(*begun.network) for task, begun in zip(tasks, ends, strict=True)]
+                for ends in self._walk(part, steps, watch)
+            ]
+
+        n_shards = 1 if self.device != "cpu" else min(_N_SHARDS, len(folds))
+        with one_thread_each() as n_threads:
+            parts = in_threads(one_shard, np.array_split(np.arange(len(folds)), n_shards), n_threads)
+        losses: Floats = np.concatenate([np.array(part) for part in parts], axis=1)[::-1]
+        return np.where(np.isfinite(losses), losses, np.inf)
+
+    def walked(self, index: int) -> Begun:
+        """Return where training with all rows ends that goes up to a strength."""
+        question = self.question
+        problem = Problems((0.0,), (question.seed,), question.weights[None])
+        steps = question.steps(self.settings, index, is_brief=False)
+        with one_thread_each():
+            *_, ends = self._walk(problem, steps, self.report)
+        return ends[0]
+
+    def _walk(self, problems: Problems, steps: Steps, report: Report | None) -> Iterator[list[Begun]]:
+        settings = replace(self.settings, patience=None, max_edges=None)
+        family, device = self.family, self.device
+        for _, ends in walk(
+            self.X, self.y, problems, steps, family=family, settings=settings, device=device, report=report
+        ):
+            yield ends
 
 
 def _best(losses: Floats) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
 from sklearn_htmc._training.core.objective import mean_loss
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
-from sklearn_htmc._training.core.task import End, Family, Finished, Task, weighted_rows
+from sklearn_htmc._training.core.task import Begun, End, Family, Finished, Task, weighted_rows
 from sklearn_htmc._training.first_order.loop import train
 from sklearn_htmc._training.fit import as_path
 
@@ -136,26 +136,83 @@ def _trained(
 ) -> list[list[Finished]]:
     """Train all paths as one batch."""
     X, y = np.concatenate([part.X for part in rows]), np.concatenate([part.y for part in rows])
-    weights = _blocks([part.weights for part in rows])
     held_out = None
     if settings.patience is not None:
         held_out = _blocks([part.weights if part.held_out is None else part.held_out for part in rows])
-    architecture, end = family.trained, End(report or _nobody, 1)
-    found: list[list[Finished]] = [[] for _ in rows]
-    X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
-    n_rows = max(len(part.X) for part in rows)
-    start: Parameters | None = None
+    problems = Problems(
+        (float(strengths[0]),) * len(rows),
+        tuple(part.seed for part in rows),
+        _blocks([part.weights for part in rows]),
+        held_out,
+    )
     plan = passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows[0].is_brief)
-    for strength, n_passes in zip(strengths, plan, strict=True):
-        problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
-        some = replace(settings, max_iter=n_passes)
-        trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
-        views = trained.parameters.views
-        for number, (part, items, curve) in enumerate(zip(rows, found, trained.curves, strict=True)):
-            task, own = Task.of(problems, number, X, y), replace(some, is_brief=part.is_brief)
-            items.append(family.finished(task, architecture.compact(views, number), own, curve, end))
-        start = _start(architecture, trained.parameters, problems) if is_warm else None
+    steps = Steps(tuple(strengths), tuple(plan), is_warm)
+    found: list[list[Finished]] = [[] for _ in rows]
+    end = End(report or _nobody, 1)
+    for now, ends in walk(X, y, problems, steps, family=family, settings=settings, device=device, report=report):
+        for number, (part, items, begun) in enumerate(zip(rows, found, ends, strict=True)):
+            task, own = Task.of(now, number, X, y), replace(settings, is_brief=part.is_brief)
+            items.append(family.finished(task, begun.network, own, begun.curve, end))
     return found
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The strengths of a path in the order in which it is walked.
+
+    Attributes
+    ----------
+    strengths : tuple of float
+        Rising.
+    n_passes : tuple of int
+        Passes of every strength.
+    is_warm : bool
+        Whether a strength goes on from where the one before it has ended.
+    """
+
+    strengths: tuple[float, ...]
+    n_passes: tuple[int, ...]
+    is_warm: bool = True
+
+
+def walk(
+    X: Floats,
+    y: Floats,
+    problems: Problems,
+    steps: Steps,
+    *,
+    family: Family,
+    settings: Settings,
+    device: str = "cpu",
+    report: Report | None = None,
+) -> Iterator[tuple[Problems, list[Begun]]]:
+    """Train a batch at one strength after the other; yield it at each, and what the first-order phase has ended with.
+
+    Parameters
+    ----------
+    X, y
+        See `fit.fit_problems`.
+    problems : Problems
+        Seeds and weights; the strengths are those of the steps.
+    steps : Steps
+        Strengths and passes.
+    family, settings, device, report
+        See `fit.fit_problems`.
+    """
+    architecture = family.trained
+    X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
+    n_rows = int(max(np.count_nonzero(problems.sample_weights, axis=1)))
+    start: Parameters | None = None
+    for strength, n_passes in zip(steps.strengths, steps.n_passes, strict=True):
+        now = replace(problems, strengths=(float(strength),) * len(problems))
+        some = replace(settings, max_iter=n_passes)
+        trained = train(architecture, X32, y32, now, some, n_rows=n_rows, initial=start, report=report)
+        views = trained.parameters.views
+        yield (
+            now,
+            [Begun(architecture.compact(views, number), curve) for number, curve in enumerate(trained.curves)],
+        )
+        start = _start(architecture, trained.parameters, now) if steps.is_warm else None
 
 
 def passes(strengths: Sequence[float], max_iter: int, *, is_warm: bool, is_brief: bool = False) -> list[int]:
