@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 
 POSITIVE, NEGATIVE, QUIET = "#0072b2", "#d55e00", "0.45"  # colours that differ for everybody
+_SUBS = (1.0, 2.0, 5.0)  # where a logarithmic axis has numbers
 _GAP = 6.0  # points between a marker and its label
 _MARK = 4.0  # pixels from the middle of a marker to its ends
 
@@ -37,13 +38,25 @@ def with_defaults(given: Mapping[str, Any] | None, **defaults: Any) -> dict[str,
     return defaults | dict(given or {})
 
 
-def next_color(ax: Any) -> str:
-    """Return the next colour of the cycle of some axes."""
-    return str(ax._get_lines.get_next_color())
+def log_axis(ax: Any, which: str, from_zero_to: float | None = None) -> None:
+    """Make the axis "x" or "y" logarithmic, with plain numbers; below a number it may be linear, down to zero."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    set_scale, axis = (ax.set_xscale, ax.xaxis) if which == "x" else (ax.set_yscale, ax.yaxis)
+    if from_zero_to is None:
+        set_scale("log")
+        axis.set_major_locator(LogLocator(subs=_SUBS))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        set_scale("symlog", linthresh=from_zero_to, linscale=0.3)
+        (ax.set_xlim if which == "x" else ax.set_ylim)(-0.1 * from_zero_to)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def with_labels(ax: Any, x: Sequence[float], y: Sequence[float], labels: Sequence[str]) -> list[Any]:
-    """Write a label beside every point, on the side where it hides least, and return the texts."""
+def with_labels(
+    ax: Any, x: Sequence[float], y: Sequence[float], labels: Sequence[str], around: Sequence[Any] = ()
+) -> list[Any]:
+    """Write a label beside every point, where it hides least of the others and of some lines, and return the texts."""
     texts = [
         ax.annotate(label, (x_, y_), xytext=(_GAP, 0), textcoords="offset points", va="center", fontsize="small")
         for x_, y_, label in zip(x, y, labels, strict=True)
@@ -52,20 +65,32 @@ def with_labels(ax: Any, x: Sequence[float], y: Sequence[float], labels: Sequenc
     points = ax.transData.transform(np.column_stack([x, y]))
     inside = ax.get_window_extent()
     taken: list[Box] = [(px - _MARK, py - _MARK, px + _MARK, py + _MARK) for px, py in points]
+    lines = [box for line in around for box in _boxes(line)]
     for text, point in zip(texts, points, strict=True):
         extent = text.get_window_extent()
-        best = min(_places(text, point, extent.width, extent.height), key=lambda place: _cost(place[1], taken, inside))
-        (dx, dy), box = best
-        text.set_position((dx, dy))
+        found = _places(text, point, extent.width, extent.height)
+        costs = [_hidden(box, taken) + 0.1 * _hidden(box, lines) + 10.0 * _outside(box, inside) for _, box in found]
+        place, box = found[int(np.argmin(costs))]
+        text.set_position(place)
         taken.append(box)
     return texts
+
+
+def _boxes(line: Any) -> list[Box]:
+    """Return boxes around the pieces of a line, all of which are horizontal or vertical."""
+    path = line.get_path()
+    points = line.get_transform().transform(path.vertices)
+    return [
+        (min(a[0], b[0]) - _MARK, min(a[1], b[1]) - _MARK, max(a[0], b[0]) + _MARK, max(a[1], b[1]) + _MARK)
+        for a, b in pairwise(points)
+    ]
 
 
 def _places(text: Any, point: Any, width: float, height: float) -> list[tuple[tuple[float, float], Box]]:
     """Return offsets in points, to the left of the text and the middle of its height, and boxes in pixels."""
     pixel = text.figure.dpi / 72.0
     found = list[tuple[tuple[float, float], Box]]()
-    for side, level in product((1, -1, 0), (0, 1, -1)):
+    for side, level in product((1, -1, 0), (1, -1, 0)):
         if side == level == 0:
             continue
         dx = {1: _GAP * pixel, -1: -_GAP * pixel - width, 0: -width / 2}[side]
@@ -75,11 +100,14 @@ def _places(text: Any, point: Any, width: float, height: float) -> list[tuple[tu
     return found
 
 
-def _cost(box: Box, taken: Sequence[Box], inside: Any) -> float:
-    """Return how much of other boxes a box hides, and how far it leaves the axes."""
-    hidden = sum(
-        max(0.0, min(box[2], b[2]) - max(box[0], b[0])) * max(0.0, min(box[3], b[3]) - max(box[1], b[1])) for b in taken
-    )
-    over = max(0.0, box[2] - inside.x1) + max(0.0, inside.x0 - box[0])
-    over += max(0.0, box[3] - inside.y1) + max(0.0, inside.y0 - box[1])
-    return hidden + 10.0 * over
+def _hidden(box: Box, others: Sequence[Box]) -> float:
+    """Return how much of other boxes a box hides."""
+    widths = [max(0.0, min(box[2], other[2]) - max(box[0], other[0])) for other in others]
+    heights = [max(0.0, min(box[3], other[3]) - max(box[1], other[1])) for other in others]
+    return sum(width * height for width, height in zip(widths, heights, strict=True))
+
+
+def _outside(box: Box, axes: Any) -> float:
+    """Return by how far a box leaves the axes."""
+    over = max(0.0, box[2] - axes.x1) + max(0.0, axes.x0 - box[0])
+    return over + max(0.0, box[3] - axes.y1) + max(0.0, axes.y0 - box[1])

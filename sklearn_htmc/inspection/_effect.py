@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from sklearn_htmc._formulas import sum_text
-from sklearn_htmc._network import Block, Floats, SparseNetwork
-from sklearn_htmc._spline_form import knots
+from sklearn_htmc._network import Floats, SparseNetwork
 from sklearn_htmc.circuit._frames import numbers
 from sklearn_htmc.inspection._axes import QUIET, axes_of, require_matplotlib, with_defaults
+from sklearn_htmc.inspection._curves import curves_along
 from sklearn_htmc.inspection._models import feature_names_of, names_of_model, network_of
 from sklearn_htmc.inspection._unrolled import Unrolled
 
@@ -169,7 +167,7 @@ class EffectDisplay:
         everywhere = np.asarray(rows[:, number])
         some = rows[np.random.default_rng(random_state).permutation(len(rows))[:n_rows]]
         wanted = some[:n_curves] if kind == "individual" else some
-        grid, curves = _curves(network, wanted, number, output, (everywhere.min(), everywhere.max()))
+        grid, curves = curves_along(network, wanted, number, output, (everywhere.min(), everywhere.max()))
         display = cls(
             grid=grid,
             average=None if kind == "individual" else curves.mean(axis=0),
@@ -243,7 +241,8 @@ class EffectDisplay:
         last = unrolled.numbers("output")[output]
         ends = inputs.min(), inputs.max()
         grid = np.unique([*ends, *([0.0] if ends[0] < 0 < ends[1] else [])])
-        terms = tuple((weight, unrolled.units[unit].name) for unit, weight in weights.items())
+        # No line of the label ends inside a name.
+        terms = tuple((weight, unrolled.units[unit].name.replace(" ", "\xa0")) for unit, weight in weights.items())
         name = unrolled.units[number].name
         display = cls(
             grid=grid,
@@ -284,22 +283,27 @@ class EffectDisplay:
             from matplotlib.collections import LineCollection
 
             curves = [np.column_stack([self.grid, curve]) for curve in self.individual]
-            style = with_defaults(individual_kw, colors="C0", alpha=0.3, linewidths=0.7, zorder=1)
+            options = {"colors": "C0", "alpha": 0.3, "linewidths": 0.7, "zorder": 1, "label": "single rows"}
+            style = with_defaults(individual_kw, **options)
             self.lines_ = self.ax_.add_collection(LineCollection(curves, **style), autolim=True)
             self.ax_.autoscale_view()
         if self.average is not None:
             color = "C1" if self.individual is not None else "C0"
-            style = {"color": color, "linewidth": 2, "zorder": 2}
+            label = "mean over rows" if self.row_values is None else "on its direct way"
+            style = {"color": color, "linewidth": 2, "zorder": 2, "label": label}
             (self.line_,) = self.ax_.plot(self.grid, self.average, **with_defaults(line_kw, **style))
         if self.rows is not None:
             self._plot_rows(self.rows, rows_kw)
         self.ax_.set(xlabel=self.x_name, ylabel=self.y_name)
+        if self.average is not None and (self.individual is not None or self.row_values is not None):
+            self.ax_.legend(fontsize="small")
         return self
 
     def _plot_rows(self, rows: Floats, rows_kw: Mapping[str, Any] | None) -> None:
         if self.row_values is not None:
             style = {"linestyle": "none", "marker": ".", "markersize": 4, "color": QUIET, "alpha": 0.5, "zorder": 1}
-            (self.rows_,) = self.ax_.plot(rows, self.row_values, **with_defaults(rows_kw, **style))
+            options = with_defaults(rows_kw, **style, label="in all, by rows")
+            (self.rows_,) = self.ax_.plot(rows, self.row_values, **options)
             return
         style = {"linestyle": "none", "marker": "|", "markersize": 8, "color": QUIET, "alpha": 0.5}
         options = with_defaults(rows_kw, **style, transform=self.ax_.get_xaxis_transform())
@@ -339,35 +343,6 @@ def _neuron(neuron: int | str, unrolled: Unrolled) -> int:
         return numbers_[int(neuron) - 1]
     there = f"from {names[0]} to {names[-1]}, or a number from 1 on" if names else "but the network has none"
     raise ValueError(f"neuron must be one of the network, {there}, got {neuron!r}.")
-
-
-def _curves(
-    network: SparseNetwork, rows: Floats, feature: int, output: int, ends: tuple[float, float]
-) -> tuple[Floats, Floats]:
-    """Return all kinks between the ends, and the functions of one feature for all rows there."""
-    low, high = ends
-    found = list[tuple[Floats, Floats]]()
-    for row in rows:
-        line = _along(network, row, feature)
-        kinks = knots(line)
-        t = np.concatenate([[low], kinks[(kinks > low) & (kinks < high)], [high]])
-        found.append((t, line(t[:, None])[:, output]))
-    grid = np.unique(np.concatenate([t for t, _ in found]))
-    return grid, np.array([np.interp(grid, t, values) for t, values in found])
-
-
-def _along(network: SparseNetwork, row: Floats, feature: int) -> SparseNetwork:
-    """Return the network as a function of one feature, the others being those of a row."""
-    if network.clip:
-        row = np.clip(row, *network.input_range)
-    rest = row.copy()
-    rest[feature] = 0.0
-    first, *others = network.blocks
-    column, skip = csr_array(first.inner[:, [feature]]), csr_array(first.matrix[:, [feature]])
-    block = Block(column, first.bias + first.inner @ rest, first.outer, skip, first.offset + first.matrix @ rest)
-    span = network.input_range[:, [feature]]
-    span = np.where(np.isfinite(span), span, row[feature])  # a range that is not known is the point itself
-    return replace(network, blocks=(block, *others), input_range=span)
 
 
 def _wrapped(text: str) -> str:

@@ -197,7 +197,7 @@ class ParetoDisplay:
         self.ax_.set(xlabel=self.size_name, ylabel=self.error_name)
         self.ax_.margins(x=0.15, y=0.12)
         self.ax_.legend(fontsize="small")
-        self.texts_ = with_labels(self.ax_, self.sizes.tolist(), self.errors.tolist(), self.names)
+        self.texts_ = with_labels(self.ax_, self.sizes.tolist(), self.errors.tolist(), self.names, [self.front_])
         return self
 
 
@@ -212,4 +212,5 @@ def _size_of(model: Any, size: str | Callable[[Any], float]) -> float:
         return float(size(model))
     if size != "edges":
         raise ValueError(f"size must be 'gates', 'edges' or a callable of a fitted regressor, got {size!r}.")
-    return network_of(model).n_edges
+    known = getattr(model, "n_edges_", None)
+    return network_of(model).n_edges if known is None else known

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from sklearn_htmc.circuit import CircuitProfile, circuit_profile
-from sklearn_htmc.inspection._axes import axes_of, next_color, require_matplotlib, with_defaults
+from sklearn_htmc.inspection._axes import axes_of, log_axis, require_matplotlib, with_defaults
 
 _MARKERS = "os^Dv<>P*X"
 
@@ -150,11 +150,13 @@ class CircuitProfileDisplay:
             label = f"{name}: gamma = {profile.gamma:.2f}" if name else f"gamma = {profile.gamma:.2f}"
             marker = _MARKERS[number % len(_MARKERS)]
             style = {"linestyle": "none", "marker": marker, "markersize": 5, "label": label}
-            options = with_defaults(line_kw, **style, color=next_color(self.ax_))
+            options = with_defaults(line_kw, **style)
             (line,) = self.ax_.plot(profile.epsilons[used], profile.n_gates[used], **options)
             self.lines_.append(line)
             self.fits_.append(self._fit(profile, with_defaults(fit_kw, color=line.get_color(), linewidth=1)))
-        self.ax_.set(xscale="log", yscale="log", xlabel="epsilon", ylabel="gates")
+        log_axis(self.ax_, "x")
+        log_axis(self.ax_, "y")
+        self.ax_.set(xlabel="epsilon", ylabel="gates")
         if not self.ax_.xaxis_inverted():
             self.ax_.invert_xaxis()  # the accuracy grows to the right
         self.ax_.legend(fontsize="small")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._network import Floats, RegularizationPath
-from sklearn_htmc.inspection._axes import QUIET, axes_of, require_matplotlib, with_defaults
+from sklearn_htmc.inspection._axes import QUIET, axes_of, log_axis, require_matplotlib, with_defaults
 from sklearn_htmc.inspection._measure import squared_errors, targets_of
 
 _ERROR = "held-out mean squared error"
+_FEW = 10.0  # edges; above that the axis is logarithmic
 _SCORES = {  # of scikit-learn, minus an error each
     "neg_mean_squared_error": _ERROR,
     "neg_root_mean_squared_error": "held-out root mean squared error",
@@ -298,7 +299,8 @@ class RegularizationPathDisplay:
             )
         self.ax_.set(xscale="log", xlabel="alpha", ylabel=self.error_name)
         handles = [artist for artist in (self.line_, self.band_, self.chosen_, self.size_line_) if artist is not None]
-        (self.ax_ if self.size_ax_ is None else self.size_ax_).legend(handles=handles, loc="best", fontsize="small")
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2, "frameon": False}
+        self.ax_.legend(handles=handles, fontsize="small", **place)
         return self
 
     def _plot_sizes(self, size_kw: Mapping[str, Any] | None) -> None:
@@ -307,7 +309,7 @@ class RegularizationPathDisplay:
         (self.size_line_,) = self.size_ax_.plot(self.alphas, self.sizes, **options)
         self.size_ax_.set_ylabel(self.size_name, color=options["color"])
         self.size_ax_.tick_params(axis="y", colors=options["color"])
-        self.size_ax_.set_ylim(bottom=0)
+        log_axis(self.size_ax_, "y", from_zero_to=_FEW)
 
 
 def _standard_errors(folds: Floats) -> Floats | None:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_htmc._network import Floats, SizePath
 from sklearn_htmc.circuit import simulate
 from sklearn_htmc.circuit._frames import numbers
-from sklearn_htmc.inspection._axes import axes_of, next_color, require_matplotlib, with_defaults
+from sklearn_htmc.inspection._axes import axes_of, log_axis, require_matplotlib, with_defaults
 from sklearn_htmc.inspection._measure import relative_error, targets_of
 
 _FIT, _HELD_OUT, _GIVEN = "rows of the fit", "rows held out by the fit", "given rows"
@@ -155,14 +155,15 @@ class SizePathDisplay:
         self.figure_ = self.ax_.figure
         self.lines_, self.chosen_ = [], None
         for name, errors in self.errors.items():
-            style = {"marker": _MARKERS.get(name, "o"), "markersize": 4, "label": name, "color": next_color(self.ax_)}
+            style = {"marker": _MARKERS.get(name, "o"), "markersize": 4, "label": name}
             self.lines_ += self.ax_.plot(self.sizes, errors, **with_defaults(line_kw, **style))
         if self.size is not None:
             label = f"the fitted model: {self.size} {self.size_name}"
             self.chosen_ = self.ax_.axvline(self.size, color="0.3", linestyle=":", linewidth=1, label=label)
-        self.ax_.set_xscale("symlog", linthresh=1.0)  # the constant has no edges
-        self.ax_.set(yscale="log", xlabel=self.size_name, ylabel="error / standard deviation of y")
-        self.ax_.set_xlim(left=0)
+        least = self.sizes[self.sizes > 0].min(initial=self.sizes.max())
+        log_axis(self.ax_, "x", from_zero_to=max(1.0, float(least)))  # the constant has no edges
+        log_axis(self.ax_, "y")
+        self.ax_.set(xlabel=self.size_name, ylabel="error / standard deviation of y")
         self.ax_.legend(fontsize="small")
         return self
 
