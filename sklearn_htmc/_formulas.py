@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Kind = Literal["clip", "new", "more", "neuron", "output"]
 Terms = tuple[tuple[float, str], ...]
 
+_ROUNDING = 1e-13  # of the largest value that a sum may have: a constant below it is nothing but rounding
 _FUNCTIONS = frozenset({"clip", "relu"})
 
 
@@ -81,7 +82,8 @@ class Statement:
 def statements(network: NetworkLike, features: Sequence[str], targets: Sequence[str]) -> list[Statement]:
     """Return the lines of a network; coordinates are z1, z2, ... and neurons u1, u2, ..., through all blocks.
 
-    Coordinates that are zero, and those that are the same as another quantity, get no line of their own.
+    Coordinates that are zero, and those that are the same as another quantity, get no line of their own, and constants
+    that are nothing but rounding are left out.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def statements(network: NetworkLike, features: Sequence[str], targets: Sequence[
         Names of the features and of the outputs, all of them different.
     """
     taken = [*features, *targets]
-    lines = _Lines(_prefix("z", taken), _prefix("u", taken), [*features])
+    lines = _Lines(_prefix("z", taken), _prefix("u", taken), features, np.abs(network.input_range).max(axis=0))
     *before, last = network.blocks
     if network.clip:
         first = network.blocks[0]
@@ -163,13 +165,18 @@ class _Lines:
     ----------
     coordinate, neuron : str
         How their names begin.
-    stream : list of str
-        Names of the coordinates; empty for those that are zero.
+    features : sequence of str
+        Names of the features.
+    reach : ndarray of shape (n_features,)
+        Their largest sizes, as far as they are known.
     """
 
-    def __init__(self, coordinate: str, neuron: str, stream: list[str]) -> None:
+    def __init__(self, coordinate: str, neuron: str, features: Sequence[str], reach: NDArray[np.float64]) -> None:
         self.found: list[Statement] = []
-        self._coordinate, self._neuron, self._stream = coordinate, neuron, stream
+        self._coordinate, self._neuron = coordinate, neuron
+        self._stream = [*features]  # names of the coordinates; empty for those that are zero
+        known = np.where(np.isfinite(reach), reach, np.nan)  # with NaN no constant is left out
+        self._reach = dict(zip(features, known.tolist(), strict=True))
         self._own: set[str] = set()  # names that stand for one coordinate, to which more may be added
         self._n_neurons = 0
 
@@ -191,21 +198,21 @@ class _Lines:
         neurons = self._neurons(block)
         for row, name in enumerate(targets):
             terms = (*_terms(block.matrix, row, self._stream), *_terms(block.outer, row, neurons))
-            self.found.append(Statement(name, "output", terms, float(block.offset[row])))
+            self._write(name, "output", terms, float(block.offset[row]))
 
     def _neurons(self, block: BlockLike) -> list[str]:
         names = list[str]()
         for row, bias in enumerate(block.bias.tolist()):
             self._n_neurons += 1
             names.append(f"{self._neuron}{self._n_neurons}")
-            self.found.append(Statement(names[-1], "neuron", _terms(block.inner, row, self._stream), bias))
+            self._write(names[-1], "neuron", _terms(block.inner, row, self._stream), bias)
         return names
 
     def _more(self, old: str, terms: Terms, constant: float) -> str:
         """Add to a coordinate; one that shares the name of another quantity gets its own."""
         if old not in self._own:
             return self._new(((1.0, old), *terms) if old else terms, constant)
-        self.found.append(Statement(old, "more", terms, constant))
+        self._write(old, "more", terms, constant)
         return old
 
     def _new(self, terms: Terms, constant: float) -> str:
@@ -216,8 +223,14 @@ class _Lines:
             return terms[0][1]
         name = f"{self._coordinate}{len(self._own) + 1}"
         self._own.add(name)
-        self.found.append(Statement(name, "new", terms, constant))
+        self._write(name, "new", terms, constant)
         return name
+
+    def _write(self, name: str, kind: Kind, terms: Terms, constant: float) -> None:
+        size = sum(abs(weight) * self._reach[source] for weight, source in terms)
+        size += self._reach[name] if kind == "more" else 0.0
+        self._reach[name] = size + abs(constant)
+        self.found.append(Statement(name, kind, terms, 0.0 if abs(constant) < _ROUNDING * size else constant))
 
 
 def _terms(matrix: Any, row: int, names: Sequence[str]) -> Terms:

@@ -130,7 +130,7 @@ class SparseNetwork:
     --------
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
-    >>> from sklearn_htmc._network import Block, SparseNetwork
+    >>> from sklearn_htmc.circuit import Block, SparseNetwork
     >>> double = Block.affine(csr_array([[2.0]]), np.array([1.0]))
     >>> network = SparseNetwork((double,), np.array([[0.0], [1.0]]), clip=True)
     >>> network(np.array([[0.5], [9.0]]))

@@ -99,7 +99,7 @@ class ResNetNormRegressor(NetworkRegressor):
     path_ : SizePath
         Only with `max_edges`: the best networks of all sizes on the way to the budget, with their numbers of edges,
         training losses and (with `early_stopping`) validation losses; ``path_.within(100)`` is the best one with at
-        most 100 edges.
+        most 100 edges, and ``at_size(100)`` the regressor that has it.
     objective_ : float
         Data term plus alpha times the norm, in standardised units.
     stationarity_ : float

@@ -201,6 +201,13 @@ def test_signs_units_and_constants_are_written_as_people_do():
     assert str(network) == "y0 = -x0 + x1 + 1e-07*x3 - 3\ny1 = 0.5\ny2 = 1.235e+05*x1 - 2*x2"
 
 
+@pytest.mark.parametrize(("unit", "expected"), [(1.0, "y = 2*x0 + x1"), (1e-18, "y = 2*x0 + x1 + 1e-15")])
+def test_a_constant_that_is_rounding_is_left_out(unit, expected):
+    block = Block.affine(csr_array([[2.0, 1.0]]), np.array([1e-15]))
+    assert str(SparseNetwork((block,), unit * np.array([[-1.0, -2.0], [3.0, 2.0]]), clip=False)) == expected
+    assert str(SparseNetwork((block,), np.full((2, 2), np.inf), clip=False)) == "y = 2*x0 + x1 + 1e-15"
+
+
 def test_names_do_not_collide(rng):
     network, X = residual_network(rng, n_outputs=2), rng.normal(size=(10, 4))
     names = ["u1", "z2", "y0", "relu"]

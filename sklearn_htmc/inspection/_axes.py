@@ -12,6 +12,7 @@ import numpy as np
 POSITIVE, NEGATIVE, QUIET = "#0072b2", "#d55e00", "0.45"  # colours that differ for everybody
 _SUBS = (1.0, 2.0, 5.0)  # where a logarithmic axis has numbers
 _GAP = 6.0  # points between a marker and its label
+_ROUNDS = 3  # in which labels are placed, each beside all others
 _MARK = 4.0  # pixels from the middle of a marker to its ends
 
 Box = tuple[float, float, float, float]  # left, bottom, right and top, in pixels
@@ -57,22 +58,21 @@ def with_labels(
     ax: Any, x: Sequence[float], y: Sequence[float], labels: Sequence[str], around: Sequence[Any] = ()
 ) -> list[Any]:
     """Write a label beside every point, where it hides least of the others and of some lines, and return the texts."""
+    style = {"textcoords": "offset points", "va": "center", "fontsize": "small", "in_layout": False}
     texts = [
-        ax.annotate(label, (x_, y_), xytext=(_GAP, 0), textcoords="offset points", va="center", fontsize="small")
-        for x_, y_, label in zip(x, y, labels, strict=True)
+        ax.annotate(label, (x_, y_), xytext=(_GAP, 0), **style) for x_, y_, label in zip(x, y, labels, strict=True)
     ]
     ax.figure.canvas.draw()  # the layout is settled, and sizes of texts are known
-    points = ax.transData.transform(np.column_stack([x, y]))
-    inside = ax.get_window_extent()
-    taken: list[Box] = [(px - _MARK, py - _MARK, px + _MARK, py + _MARK) for px, py in points]
+    points, inside = ax.transData.transform(np.column_stack([x, y])), ax.get_window_extent()
+    marks: list[Box] = [(px - _MARK, py - _MARK, px + _MARK, py + _MARK) for px, py in points]
     lines = [box for line in around for box in _boxes(line)]
-    for text, point in zip(texts, points, strict=True):
-        extent = text.get_window_extent()
-        found = _places(text, point, extent.width, extent.height)
-        costs = [_hidden(box, taken) + 0.1 * _hidden(box, lines) + 10.0 * _outside(box, inside) for _, box in found]
-        place, box = found[int(np.argmin(costs))]
-        text.set_position(place)
-        taken.append(box)
+    boxes = dict[int, Box]()
+    for number in [*range(len(texts))] * _ROUNDS:
+        others = marks + [box for other, box in boxes.items() if other != number]
+        found = _places(texts[number], points[number])
+        costs = [_hidden(box, others) + 0.1 * _hidden(box, lines) + 10.0 * _outside(box, inside) for _, box in found]
+        place, boxes[number] = found[int(np.argmin(costs))]
+        texts[number].set_position(place)
     return texts
 
 
@@ -86,17 +86,17 @@ def _boxes(line: Any) -> list[Box]:
     ]
 
 
-def _places(text: Any, point: Any, width: float, height: float) -> list[tuple[tuple[float, float], Box]]:
+def _places(text: Any, point: Any) -> list[tuple[tuple[float, float], Box]]:
     """Return offsets in points, to the left of the text and the middle of its height, and boxes in pixels."""
-    pixel = text.figure.dpi / 72.0
+    pixel, extent = text.figure.dpi / 72.0, text.get_window_extent()
     found = list[tuple[tuple[float, float], Box]]()
-    for side, level in product((1, -1, 0), (1, -1, 0)):
+    for gap, side, level in product((_GAP * pixel, 3.0 * _GAP * pixel), (1, -1, 0), (1, -1, 0)):
         if side == level == 0:
             continue
-        dx = {1: _GAP * pixel, -1: -_GAP * pixel - width, 0: -width / 2}[side]
-        dy = level * (height / 2 + (_GAP * pixel if side == 0 else _GAP * pixel / 2))
-        left, middle = point[0] + dx, point[1] + dy
-        found.append(((dx / pixel, dy / pixel), (left, middle - height / 2, left + width, middle + height / 2)))
+        dx = {1: gap, -1: -gap - extent.width, 0: -extent.width / 2}[side]
+        dy = level * (extent.height / 2 + (gap if side == 0 else gap / 2))
+        left, middle, half = point[0] + dx, point[1] + dy, extent.height / 2
+        found.append(((dx / pixel, dy / pixel), (left, middle - half, left + extent.width, middle + half)))
     return found
 
 
