@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 POSITIVE, NEGATIVE, QUIET = "#0072b2", "#d55e00", "0.45"  # colours that differ for everybody
-_SUBS = (1.0, 2.0, 5.0)  # where a logarithmic axis has numbers
+_SUBS = (1.0, 2.0, 5.0)  # where a logarithmic axis has numbers ...
+_DECADES = 12  # ... in that many decades at most, where it begins at zero
 _GAP = 6.0  # points between a marker and its label
 _ROUNDS = 3  # in which labels are placed, each beside all others
 _MARK = 4.0  # pixels from the middle of a marker to its ends
@@ -41,7 +42,7 @@ def with_defaults(given: Mapping[str, Any] | None, **defaults: Any) -> dict[str,
 
 def log_axis(ax: Any, which: str, from_zero_to: float | None = None) -> None:
     """Make the axis "x" or "y" logarithmic, with plain numbers; below a number it may be linear, down to zero."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     set_scale, axis = (ax.set_xscale, ax.xaxis) if which == "x" else (ax.set_yscale, ax.yaxis)
     if from_zero_to is None:
@@ -50,6 +51,8 @@ def log_axis(ax: Any, which: str, from_zero_to: float | None = None) -> None:
         axis.set_minor_formatter(NullFormatter())
     else:
         set_scale("symlog", linthresh=from_zero_to, linscale=0.3)
+        ticks = [sub * 10.0**decade for decade in range(_DECADES) for sub in _SUBS]
+        axis.set_major_locator(FixedLocator([0.0, *(tick for tick in ticks if tick >= from_zero_to)]))
         (ax.set_xlim if which == "x" else ax.set_ylim)(-0.1 * from_zero_to)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import Circuit, compile_circuit, simulate
 from sklearn_htmc.circuit._frames import numbers
-from sklearn_htmc.inspection._axes import POSITIVE, QUIET, axes_of, require_matplotlib, with_defaults, with_labels
+from sklearn_htmc.inspection._axes import (
+    POSITIVE,
+    QUIET,
+    axes_of,
+    log_axis,
+    require_matplotlib,
+    with_defaults,
+    with_labels,
+)
 from sklearn_htmc.inspection._measure import relative_error, targets_of
 from sklearn_htmc.inspection._models import network_of
 
@@ -190,12 +198,9 @@ class ParetoDisplay:
         (self.front_,) = self.ax_.plot(self.sizes[order], self.errors[order], **with_defaults(front_kw, **style))
         colors = [POSITIVE if best else QUIET for best in on_front]
         self.points_ = self.ax_.scatter(self.sizes, self.errors, **with_defaults(point_kw, c=colors, s=30, zorder=2))
-        if (self.sizes > 0).all():
-            self.ax_.set_xscale("log")
-        else:
-            self.ax_.set_xscale("symlog", linthresh=1.0)
-        self.ax_.set(xlabel=self.size_name, ylabel=self.error_name)
         self.ax_.margins(x=0.15, y=0.12)
+        log_axis(self.ax_, "x", from_zero_to=None if (self.sizes > 0).all() else 1.0)
+        self.ax_.set(xlabel=self.size_name, ylabel=self.error_name)
         self.ax_.legend(fontsize="small")
         self.texts_ = with_labels(self.ax_, self.sizes.tolist(), self.errors.tolist(), self.names, [self.front_])
         return self
