@@ -289,7 +289,7 @@ class ResNetNormRegressor(NetworkRegressor):
                 f"max_edges={self.max_edges!r}; fit with max_edges={max_edges} or larger."
             )
         place = sizes.index_within(max_edges)
-        twin = copy(self).set_params(max_edges=int(max_edges))
+        twin = copy(self).set_params(max_edges=max(1, int(max_edges)))
         twin._memory = None  # of another network
         path = RegularizationPath(
             strengths=np.array([self.alpha_]),

@@ -113,4 +113,4 @@ def _hidden(box: Box, others: Sequence[Box]) -> float:
 def _outside(box: Box, axes: Any) -> float:
     """Return by how far a box leaves the axes."""
     over = max(0.0, box[2] - axes.x1) + max(0.0, axes.x0 - box[0])
-    return over + max(0.0, box[3] - axes.y1) + max(0.0, axes.y0 - box[1])
+    return float(over + max(0.0, box[3] - axes.y1) + max(0.0, axes.y0 - box[1]))

@@ -258,4 +258,4 @@ def _spread(n: int, tallest: int) -> Floats:
     """Return heights from the top down, about the middle of the tallest column; short ones are spread a little."""
     gap = (tallest / n) ** 0.5
     middle = (tallest - 1) / 2
-    return middle + gap * (np.arange(n) - (n - 1) / 2)
+    return np.asarray(middle + gap * (np.arange(n) - (n - 1) / 2))

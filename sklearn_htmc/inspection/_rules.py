@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc.circuit._rules import Rules
+from sklearn_htmc.circuit._rules import Rule, Rules
 from sklearn_htmc.inspection._axes import NEGATIVE, POSITIVE, axes_of, require_matplotlib, with_defaults
 
 _WIDTH, _LINES = 56, 2  # of a condition
@@ -183,7 +183,7 @@ class RulesDisplay:
         self.ax_.axvline(0.0, color="0.3", linewidth=0.8)
         self.texts_ = [
             self.ax_.annotate(
-                f"{rule.share:.0%} of rows, {rule.gates} gate{'' if rule.gates == 1 else 's'}",
+                f"{_share(rule)}, {rule.gates} gate{'' if rule.gates == 1 else 's'}",
                 (1.0, place),
                 xycoords=("axes fraction", "data"),
                 xytext=(6, 0),
@@ -199,6 +199,11 @@ class RulesDisplay:
         constant = f"{self.rules.constants[self.target]:.4g}"
         self.ax_.set_title(f"{self.target_name} = {constant} + the weights of all rules that hold", fontsize="medium")
         return self
+
+
+def _share(rule: Rule) -> str:
+    """Return the share of the rows on which a condition holds; of a word it is the mean."""
+    return f"{rule.share:.0%} of rows" if 0.0 <= rule.share <= 1.0 else f"mean {rule.share:.3g}"
 
 
 def _short(condition: str) -> str:
