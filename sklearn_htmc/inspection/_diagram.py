@@ -245,11 +245,14 @@ def _positions(unrolled: Unrolled, columns: NDArray[np.intp]) -> Floats:
     height = np.zeros(len(columns))
     for column in members:
         height[column] = _spread(len(column), tallest)
+    near: list[list[list[int]]] = [[[] for _ in columns] for _ in range(2)]  # what a unit reads, and what reads it
+    for pair in pairs:
+        near[0][pair[1]].append(pair[0])
+        near[1][pair[0]].append(pair[1])
     for _ in range(_SWEEPS):
         for side, order in ((0, members[1:]), (1, members[-2::-1])):
-            near = [[pair[side] for pair in pairs if pair[1 - side] == unit] for unit in range(len(columns))]
             for column in order:
-                wanted = [np.mean(height[near[unit]]) if near[unit] else height[unit] for unit in column]
+                wanted = [np.mean(height[near[side][unit] or [unit]]) for unit in column]
                 height[column[np.argsort(wanted, kind="stable")]] = _spread(len(column), tallest)
     return np.column_stack([columns.astype(np.float64), height])
 

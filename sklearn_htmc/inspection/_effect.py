@@ -157,7 +157,8 @@ class EffectDisplay:
             If there is no matplotlib.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
-        network, rows = network_of(estimator), _checked_rows(X, network_of(estimator))
+        network = network_of(estimator)
+        rows = _checked_rows(X, network)
         if kind not in _KINDS:
             raise ValueError(f"kind must be one of {', '.join(map(repr, _KINDS))}, got {kind!r}.")
         if min(n_curves, n_rows) < 1:

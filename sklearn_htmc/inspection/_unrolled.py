@@ -102,14 +102,14 @@ class Unrolled:
             found.append(np.zeros(len(X)) if number == without else value)
         return found
 
-    def slopes(self, values: Sequence[Floats], output: int, *, through_neurons: bool = True) -> list[Floats]:
+    def slopes(self, values: Sequence[Floats], output: int) -> list[Floats]:
         """Return the derivatives of an output with respect to all units on rows."""
         slopes = [np.zeros(len(value)) for value in values]
         slopes[self.numbers("output")[output]] += 1.0
         for number in range(len(self.units) - 1, -1, -1):
             unit, slope = self.units[number], slopes[number]
             if unit.kind == "neuron":
-                slope = slope * (values[number] > 0) if through_neurons else np.zeros(len(slope))
+                slope = slope * (values[number] > 0)
             for weight, source in unit.sources:
                 slopes[source] += weight * slope
         return slopes
