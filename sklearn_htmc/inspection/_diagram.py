@@ -252,7 +252,7 @@ def _positions(unrolled: Unrolled, columns: NDArray[np.intp]) -> Floats:
     for _ in range(_SWEEPS):
         for side, order in ((0, members[1:]), (1, members[-2::-1])):
             for column in order:
-                wanted = [np.mean(height[near[side][unit] or [unit]]) for unit in column]
+                wanted = [np.mean(height[near[side][unit] or [unit]]) for unit in column.tolist()]
                 height[column[np.argsort(wanted, kind="stable")]] = _spread(len(column), tallest)
     return np.column_stack([columns.astype(np.float64), height])
 
