@@ -416,7 +416,7 @@ class NetworkRegressor(TableRegressor):
         initial = self._initial_network(table if before is None else _taken_over(table, before))
         if initial is None and hasattr(self, "network_"):
             raise ValueError(
-                f"partial_fit must have room for the fitted {self.network_}, got {family.architecture}; keep the "
+                f"partial_fit must have room for the fitted {self.network_!r}, got {family.architecture}; keep the "
                 "sizes, or call fit to start anew."
             )
         sizes = repr(family.architecture)
@@ -460,6 +460,12 @@ class NetworkRegressor(TableRegressor):
 
     def _set_fitted(self, table: Table, path: RegularizationPath, device: str) -> None:
         """Take over the only entry of a path in raw units."""
+        self.device_ = device
+        self._seen = table.seen
+        self._set_network(path)
+
+    def _set_network(self, path: RegularizationPath) -> None:
+        """Set what a fit says about its network."""
         self.network_ = path.networks[0]
         self.n_edges_ = int(path.n_edges[0])
         self.n_neurons_ = self.network_.n_neurons
@@ -469,8 +475,6 @@ class NetworkRegressor(TableRegressor):
         self.n_iter_ = len(self.loss_curve_)
         total = path.feature_norms[0].sum()
         self.feature_importances_ = path.feature_norms[0] / (total if total > 0 else 1.0)
-        self.device_ = device
-        self._seen = table.seen
         self._set_own_attributes(path)
 
     # Using the fit.

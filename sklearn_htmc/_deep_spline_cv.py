@@ -49,6 +49,8 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
         passes and are less polished than those of all rows.
     n_edges_path_ : ndarray of shape (n_alphas, n_folds)
         Edges of the networks of the folds.
+    fold_weights_ : ndarray of shape (n_folds,)
+        Share of each fold in the weight of all held-out rows.
     path_ : RegularizationPath
         The networks of all strengths on all rows, in raw units; `network_` is one of them.
     network_, layers_, rbv2_norm_, weight_ranks_, n_knots_, n_edges_, n_neurons_, objective_ : object

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
+from sklearn_htmc._formulas import names_of_units, statements, targets_beside
+
 Floats = NDArray[np.float64]
+
+_DIGITS = 17  # with which a double can be read back
 
 # Rows of one evaluation chunk are chosen so that its widest array stays in the cache of one core.
 _CHUNK_ENTRIES = 65_536
@@ -125,7 +130,7 @@ class SparseNetwork:
     --------
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
-    >>> from sklearn_htmc._network import Block, SparseNetwork
+    >>> from sklearn_htmc.circuit import Block, SparseNetwork
     >>> double = Block.affine(csr_array([[2.0]]), np.array([1.0]))
     >>> network = SparseNetwork((double,), np.array([[0.0], [1.0]]), clip=True)
     >>> network(np.array([[0.5], [9.0]]))
@@ -202,6 +207,58 @@ class SparseNetwork:
             h = block(h)
         return h
 
+    def to_text(
+        self, feature_names: Sequence[Any] | None = None, target_names: Sequence[Any] | None = None, precision: int = 4
+    ) -> str:
+        """Write the function down: one line per coordinate, neuron and output, in raw units.
+
+        Coordinates are called z1, z2, ..., neurons u1, u2, ...; what is zero is left out. Where names are names in
+        Python, so is the text, with ``relu`` and ``clip`` as of numpy; others are in backquotes.
+
+        Parameters
+        ----------
+        feature_names : sequence of str of length n_features, default=None
+            Names of the features; None calls them x0, x1, ...
+        target_names : sequence of str of length n_outputs, default=None
+            Names of the outputs; None calls them y, or y0, y1, ...
+        precision : int, default=4
+            Significant digits of numbers; 17 are all of them.
+
+        Returns
+        -------
+        str
+            The lines.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many different names as features and outputs, or `precision` is not from 1 to 17.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from scipy.sparse import csr_array
+        >>> from sklearn_htmc.circuit import Block, SparseNetwork
+        >>> price = Block.affine(csr_array([[2.5, 0.0, -0.25]]), np.array([1.0]))
+        >>> network = SparseNetwork((price,), np.array([[0.0, 0.0, 1.0], [9.0, 1.0, 99.0]]), clip=True)
+        >>> print(network.to_text(["rooms", "floor", "age"], ["price"]))
+        rooms = clip(rooms, 0, 9)
+        age = clip(age, 1, 99)
+        price = 2.5*rooms - 0.25*age + 1
+        """
+        if isinstance(precision, bool) or not isinstance(precision, Integral) or not 1 <= precision <= _DIGITS:
+            raise ValueError(f"precision must be an integer from 1 to {_DIGITS}, got {precision!r}.")
+        numbers = [f"x{feature}" for feature in range(self.n_features)]
+        features = names_of_units(feature_names, self.n_features, numbers, "feature_names")
+        targets = names_of_units(target_names, self.n_outputs, targets_beside(features, self.n_outputs), "target_names")
+        if both := set(features) & set(targets):
+            raise ValueError(f"target_names must differ from those of the features, got {sorted(both)[0]!r} for both.")
+        return "\n".join(line.text(int(precision)) for line in statements(self, features, targets))
+
+    def __str__(self) -> str:
+        """Return the function as text."""
+        return self.to_text()
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave cached values out of pickles."""
         return {key: value for key, value in self.__dict__.items() if key != "_widest"}
@@ -229,12 +286,20 @@ class SizePath:
         Half the mean squared error on the training rows in standardised units, falling.
     validation_loss : ndarray of shape (n_sizes,)
         The same on the held-out rows; NaN where there are none.
+    objective, norm, stationarity : ndarray of shape (n_sizes,)
+        Objective, penalty value at strength one, and the certificate.
+    feature_norms : ndarray of shape (n_sizes, n_features)
+        Part of the norm on the edges that leave each feature.
     """
 
     networks: tuple[SparseNetwork, ...]
     n_edges: NDArray[np.int64]
     loss: Floats
     validation_loss: Floats
+    objective: Floats
+    norm: Floats
+    stationarity: Floats
+    feature_norms: Floats
 
     def within(self, max_edges: int) -> SparseNetwork:
         """Return the best network with at most that many edges.
@@ -249,12 +314,16 @@ class SizePath:
         ValueError
             If every network of the path is larger.
         """
+        return self.networks[self.index_within(max_edges)]
+
+    def index_within(self, max_edges: int) -> int:
+        """Return the number of the best network with at most that many edges; see `within`."""
         chosen = np.flatnonzero(self.n_edges <= max_edges)
         if not chosen.size:
             raise ValueError(
                 f"max_edges must be at least {self.n_edges.min()}, the smallest size on the path, got {max_edges}."
             )
-        return self.networks[int(chosen[-1])]
+        return int(chosen[-1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._base import NetworkRegressor, automatic_batch
-from sklearn_htmc._network import RegularizationPath, SparseNetwork
+from sklearn_htmc._network import RegularizationPath, SizePath, SparseNetwork
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.core.problems import Settings
@@ -97,7 +99,7 @@ class ResNetNormRegressor(NetworkRegressor):
     path_ : SizePath
         Only with `max_edges`: the best networks of all sizes on the way to the budget, with their numbers of edges,
         training losses and (with `early_stopping`) validation losses; ``path_.within(100)`` is the best one with at
-        most 100 edges.
+        most 100 edges, and ``at_size(100)`` the regressor that has it.
     objective_ : float
         Data term plus alpha times the norm, in standardised units.
     stationarity_ : float
@@ -248,6 +250,66 @@ class ResNetNormRegressor(NetworkRegressor):
             )
         ratio = min(self.resnet_norm_ / float(epsilon), 1e9)  # its square is an ordinary number
         return min(self.n_edges_, math.ceil(ratio**2))
+
+    def at_size(self, max_edges: int) -> Self:
+        """Return the regressor with the network of another size that the fit has seen on its way to a budget.
+
+        Parameters
+        ----------
+        max_edges : int
+            Number of edges allowed.
+
+        Returns
+        -------
+        ResNetNormRegressor
+            A fitted copy with this `max_edges`, the network ``path_.within(max_edges)``, and all attributes that
+            describe a network those of this one, measured on the rows of `fit`; `path_`, `loss_curve_` and the like are
+            those of the fit. Networks on the way are less polished than the one at the budget, see `stationarity_`.
+
+        Raises
+        ------
+        ValueError
+            If there is no `path_`, or every network on it is larger.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_friedman1
+        >>> from sklearn_htmc import ResNetNormRegressor
+        >>> X, y = make_friedman1(n_samples=200, random_state=0)
+        >>> model = ResNetNormRegressor(alpha=0.01, max_edges=30, max_iter=50, tol=0.5, random_state=0).fit(X, y)
+        >>> small = model.at_size(12)
+        >>> small.n_edges_ <= 12 < model.n_edges_
+        True
+        """
+        check_is_fitted(self)
+        sizes = self._sizes()
+        if sizes is None:
+            raise ValueError(
+                "at_size needs path_, the networks of all sizes, which fit leaves where it has a budget, got "
+                f"max_edges={self.max_edges!r}; fit with max_edges={max_edges} or larger."
+            )
+        place = sizes.index_within(max_edges)
+        twin = copy(self).set_params(max_edges=max(1, int(max_edges)))
+        twin._memory = None  # of another network
+        path = RegularizationPath(
+            strengths=np.array([self.alpha_]),
+            networks=(sizes.networks[place],),
+            loss_curves=(np.array(self.loss_curve_),),
+            sizes=(sizes,),
+            objective=sizes.objective[[place]],
+            loss=sizes.loss[[place]],
+            norm=sizes.norm[[place]],
+            stationarity=sizes.stationarity[[place]],
+            n_edges=sizes.n_edges[[place]],
+            validation_loss=sizes.validation_loss[[place]],
+            feature_norms=sizes.feature_norms[[place]],
+        )
+        twin._set_network(path)
+        return twin
+
+    def _sizes(self) -> SizePath | None:
+        """Return the way to the budget, where there was one."""
+        return getattr(self, "path_", None)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on with more rows of the same problem, for data that do not fit in memory.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from sklearn_htmc._network import RegularizationPath, SizePath
 from sklearn_htmc._resnet_norm import ResNetNormRegressor
 from sklearn_htmc._search import CrossValidatedRegressor, with_search
 
@@ -52,6 +53,8 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         passes and are less polished than those of all rows.
     n_edges_path_ : ndarray of shape (n_alphas, n_folds)
         Edges of the networks of the folds.
+    fold_weights_ : ndarray of shape (n_folds,)
+        Share of each fold in the weight of all held-out rows.
     path_ : RegularizationPath
         The networks of all strengths on all rows, in raw units; `network_` is one of them.
     network_, n_edges_, n_neurons_, resnet_norm_, objective_, stationarity_, loss_curve_, n_iter_ : object
@@ -128,3 +131,18 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         self.selection = selection
         self.n_restarts = n_restarts
         self.n_jobs = n_jobs
+
+    def at_size(self, max_edges: int) -> Self:
+        """Return the regressor with the network of another size; see `ResNetNormRegressor.at_size`.
+
+        What belongs to the search is removed from the copy, and its `path_` is that of the sizes.
+        """
+        twin = super().at_size(max_edges)
+        twin._forget_search()
+        return twin
+
+    def _sizes(self) -> SizePath | None:
+        path = getattr(self, "path_", None)
+        if isinstance(path, RegularizationPath):
+            return path.sizes[self.best_index_] if path.sizes else None
+        return path

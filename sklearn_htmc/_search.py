@@ -96,7 +96,12 @@ class CrossValidatedRegressor(NetworkRegressor):
     def _advance(self, table: Table, device: str, before: Seen | None) -> None:
         """Train on with `alpha_`; what belongs to the search no longer belongs to the network."""
         super()._advance(table, device, before)
-        for name in ("alphas_", "best_index_", "mse_path_", "n_edges_path_", "path_"):
+        self.__dict__.pop("path_", None)
+        self._forget_search()
+
+    def _forget_search(self) -> None:
+        """Remove what belongs to the search."""
+        for name in ("alphas_", "best_index_", "mse_path_", "n_edges_path_", "fold_weights_"):
             self.__dict__.pop(name, None)
 
     def _fit_folds(self, X: Floats, y: Floats, weights: Floats, groups: Any, device: str) -> None:
@@ -135,7 +140,8 @@ class CrossValidatedRegressor(NetworkRegressor):
             for place, network in enumerate(path.networks):
                 off = np.square((network(X[out]) - y[out]) / unit)
                 losses[place, number] = share @ off.mean(axis=1)
-        best = chosen(losses, shares / shares.sum(), self.selection)
+        self.fold_weights_ = shares / shares.sum()
+        best = chosen(losses, self.fold_weights_, self.selection)
         self.alphas_, self.best_index_, self.alpha_ = strengths, best, float(strengths[best])
         with np.errstate(over="ignore", under="ignore"):
             self.mse_path_ = losses * unit * unit

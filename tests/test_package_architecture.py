@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sklearn_htmc
-from sklearn_htmc import circuit, model_selection
+from sklearn_htmc import circuit, inspection, model_selection
 
 PACKAGE = Path(sklearn_htmc.__file__).parent
 PICTURE = Path(__file__).parents[1] / "doc" / "architecture.md"
@@ -29,7 +29,8 @@ class Layer:
 
 
 LAYERS = {
-    "_network": Layer(outside={"numpy", "scipy"}),
+    "_formulas": Layer(outside={"numpy"}),
+    "_network": Layer({"_formulas"}, outside={"numpy", "scipy"}),
     "_table": Layer({"_network"}, outside={"numpy"}),
     "_threads": Layer(outside={"threadpoolctl"}, deferred_outside={"torch"}),
     "_training": Layer({"_network", "_threads", "_training"}, outside={"numpy", "scipy", "sklearn", "torch"}),
@@ -45,7 +46,7 @@ LAYERS = {
     ),
     "_search": Layer({"_base", "_network", "_paths", "_progress", "_table"}, outside={"numpy", "sklearn"}),
     "_resnet_norm": Layer({"_base", "_network"}, {"_training"}, {"numpy", "sklearn"}),
-    "_resnet_norm_cv": Layer({"_resnet_norm", "_search"}),
+    "_resnet_norm_cv": Layer({"_network", "_resnet_norm", "_search"}),
     "_deep_spline_cv": Layer({"_deep_spline", "_search"}),
     "_spline_form": Layer({"_network"}, outside={"numpy", "scipy"}),
     "_deep_spline": Layer(
@@ -64,6 +65,11 @@ LAYERS = {
         {"_resnet_norm"},
         {"numpy", "scipy", "sklearn"},
         {"tqdm"},
+    ),
+    "inspection": Layer(
+        {"_formulas", "_network", "circuit", "inspection"},
+        outside={"numpy", "sklearn"},
+        deferred_outside={"matplotlib"},
     ),
     "__init__": Layer(
         {"_circuit_regressor", "_circuit_size", "_deep_spline", "_deep_spline_cv", "_resnet_norm", "_resnet_norm_cv"}
@@ -296,8 +302,18 @@ def test_every_name_that_is_promised_is_there():
     ]
     assert sorted(model_selection.__all__) == ["best_within_budget", "smallest_circuit"]
     promised = {"circuit_profile", "compile_circuit", "count_gates", "lower", "simulate", "to_c", "to_verilog"}
-    assert promised <= set(circuit.__all__)
-    for module in (sklearn_htmc, model_selection, circuit):
+    assert promised | {"Block", "SparseNetwork", "Tree", "TreeEnsemble"} <= set(circuit.__all__)
+    assert sorted(inspection.__all__) == [
+        "CircuitProfileDisplay",
+        "EffectDisplay",
+        "NetworkDisplay",
+        "ParetoDisplay",
+        "RegularizationPathDisplay",
+        "RulesDisplay",
+        "SizePathDisplay",
+        "network_text",
+    ]
+    for module in (sklearn_htmc, model_selection, circuit, inspection):
         assert all(hasattr(module, name) for name in module.__all__)
 
 

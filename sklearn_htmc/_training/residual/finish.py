@@ -86,7 +86,7 @@ class ResidualFamily:
         objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
         best = candidates[int(np.argmin(np.where(np.isfinite(objectives), objectives, np.inf)))]
         certificate = certify(*best, rows, task.strength, settings.weighting)
-        sizes = None if budget is None else _size_path([*ways, best], task)
+        sizes = None if budget is None else _size_path([*ways, best], task, settings.weighting)
         return described(task, *best, certificate, curve, sizes)
 
     def measured(self, task: Task, trained: Network, settings: Settings, curve: Floats) -> Finished:
@@ -227,16 +227,21 @@ def _most_important(network: ResidualNetwork, parameters: Parameters, rows: Rows
     return network.compact(trial.views, 0)
 
 
-def _size_path(ways: list[Network], task: Task) -> SizePath:
+def _size_path(ways: list[Network], task: Task, weighting: str) -> SizePath:
     """Return the networks that no smaller one fits as well as, from small to large."""
     measured = [(_size(network), mean_loss(*network, task.rows), network) for network in ways]
     kept: list[tuple[int, float, Network]] = []
     for item in sorted(measured, key=lambda item: item[:2]):
         if np.isfinite(item[1]) and (not kept or item[1] < kept[-1][1]):
             kept.append(item)
+    certificates = [certify(*network, task.rows, task.strength, weighting) for _, _, network in kept]
     return SizePath(
         networks=tuple(task.exported(*network) for _, _, network in kept),
         n_edges=np.array([size for size, _, _ in kept], dtype=np.int64),
         loss=np.array([loss for _, loss, _ in kept]),
         validation_loss=np.array([task.judged(*network) for _, _, network in kept]),
+        objective=np.array([c.objective for c in certificates]),
+        norm=np.array([c.norm for c in certificates]),
+        stationarity=np.array([c.stationarity for c in certificates]),
+        feature_norms=np.array([c.feature_norms for c in certificates]),
     )
