@@ -31,6 +31,9 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
     warm_start : bool, default=True
         Whether every network starts from that of the next smaller alpha in the same fold, in fewer passes; no fold sees
         the weights of another one. False trains all of them from random weights, as separate fits do.
+    max_time, on_interrupt : object
+        See `DeepSplineRegressor`. Where time is short all paths run through their training faster; then the largest
+        alphas are left out. While other processes do the work an interrupt raises.
     n_jobs : int, default=None
         Workers of joblib that share the paths; ``joblib.parallel_config`` chooses which, a cluster for example. None
         uses the threads that torch has in this process.
@@ -99,6 +102,8 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
         device: Any = "auto",
         random_state: Any = None,
         n_jobs: int | None = None,
+        max_time: float | None = None,
+        on_interrupt: str = "keep",
         verbose: int | bool = 0,
     ) -> None:
         super().__init__(
@@ -117,6 +122,8 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
             warm_start=warm_start,
             device=device,
             random_state=random_state,
+            max_time=max_time,
+            on_interrupt=on_interrupt,
             verbose=verbose,
         )
         self.alphas = alphas

@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING, Any, Self
 from sklearn_htmc._network import RegularizationPath
 
 if TYPE_CHECKING:
+    from sklearn_htmc._training.core.deadline import Deadline
     from sklearn_htmc._training.core.problems import Report
 
 
 class Progress:
-    """A tqdm bar that is there only when asked for."""
+    """A tqdm bar that is there only when asked for, and the clock.
 
-    def __init__(self, verbose: int | bool) -> None:
+    Parameters
+    ----------
+    verbose : int or bool
+        Whether there is a bar.
+    deadline : Deadline
+        When the fit has to end.
+    """
+
+    def __init__(self, verbose: int | bool, deadline: Deadline) -> None:
         self.verbose = bool(verbose)
+        self.deadline = deadline
         self.bar: Any = None
 
     def __enter__(self) -> Self:

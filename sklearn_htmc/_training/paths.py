@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,14 +12,16 @@ import torch
 from sklearn_htmc._network import Floats, RegularizationPath
 from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
+from sklearn_htmc._training.core.deadline import STRENGTHS
 from sklearn_htmc._training.core.objective import mean_loss
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
-from sklearn_htmc._training.core.task import End, Family, Finished, Task, weighted_rows
+from sklearn_htmc._training.core.task import End, Family, Finished, Network, Task, weighted_rows
 from sklearn_htmc._training.first_order.loop import train
-from sklearn_htmc._training.fit import as_path
+from sklearn_htmc._training.fit import FIRST_ORDER, as_path
 
 _SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
 _LEAST_PASSES = 20
+_TRIAL = 0.2  # of the time, for the trial that says whether the optimum is followed
 _BRIEF = 0.6  # of the passes where networks are only to be ranked
 
 
@@ -85,7 +86,7 @@ def fit_paths(
     Returns
     -------
     list of RegularizationPath
-        One per set of rows, with one entry per strength.
+        One per set of rows, with one entry per strength; only the smallest ones where there is no time for all.
     """
     found: dict[int, list[Finished]] = {}
     with one_thread_each():
@@ -99,7 +100,7 @@ def fit_paths(
             some = [rows[number] for number in left]
             trained = _trained(some, strengths, family, settings, is_warm=is_warm, device=device, report=report)
             found.update(zip(left, trained, strict=True))
-    return [as_path(strengths, found[number]) for number in range(len(rows))]
+    return [as_path(strengths[: len(items)], items) for _, items in sorted(found.items())]
 
 
 def _followed(
@@ -107,20 +108,31 @@ def _followed(
 ) -> list[Finished] | None:
     """Follow the optimum along falling strengths; None where it cannot be followed, or training may be better.
 
-    Which of them is better, a trial at the middle strength says.
+    Which of them is better, a trial at the middle strength says. None as well where there is no time to come to the
+    end: paths that are trained begin there.
     """
     middle = float(strengths[len(strengths) // 2])
     own = weighted_rows(rows.X, rows.y, rows.weights)
-    end, falling = End(watch, 1), [float(strength) for strength in reversed(strengths)]
-    networks = family.path(own, falling, rows.seed, end)
-    if networks is None or family.begun(Task(own, None, middle, rows.seed), settings, watch) is None:
+    falling = [float(strength) for strength in reversed(strengths)]
+    deadline = settings.deadline
+    brief = replace(settings, deadline=deadline.part(_TRIAL))
+    networks = family.path(own, falling, rows.seed, End(watch, 1, deadline))
+    if networks is None or family.begun(Task(own, None, middle, rows.seed), brief, watch) is None:
         return None
-    found = []
-    finish = family.measured if rows.is_brief else partial(family.finished, end=end)
+    found: list[Finished] = []
+
+    def finish(task: Task, network: Network, curve: Floats) -> Finished:
+        if rows.is_brief:
+            return family.measured(task, network, known, curve)
+        end = End(watch, 1, deadline.turn(len(found), len(strengths)))
+        return family.finished(task, network, known, curve, end)
+
     known = replace(settings, trial=False)
     for strength, network in zip(falling, networks, strict=True):
+        if found and not deadline.allows(STRENGTHS):
+            return None
         curve = np.array([mean_loss(*network, own)])
-        found.append(finish(Task(own, None, strength, rows.seed), network, known, curve))
+        found.append(finish(Task(own, None, strength, rows.seed), network, curve))
     return found[::-1]
 
 
@@ -140,19 +152,24 @@ def _trained(
     held_out = None
     if settings.patience is not None:
         held_out = _blocks([part.weights if part.held_out is None else part.held_out for part in rows])
-    architecture, end = family.trained, End(report or _nobody, 1)
+    architecture, deadline = family.trained, settings.deadline
     found: list[list[Finished]] = [[] for _ in rows]
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
     n_rows = max(len(part.X) for part in rows)
     start: Parameters | None = None
     plan = passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows[0].is_brief)
-    for strength, n_passes in zip(strengths, plan, strict=True):
+    for place, (strength, n_passes) in enumerate(zip(strengths, plan, strict=True)):
+        if place and not deadline.allows(STRENGTHS):
+            break
+        time = deadline.part(n_passes / sum(plan[place:]))
         problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
-        some = replace(settings, max_iter=n_passes)
+        first = time.part(FIRST_ORDER[settings.max_edges is not None])
+        some = replace(settings, max_iter=n_passes, deadline=first)
         trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
         views = trained.parameters.views
         for number, (part, items, curve) in enumerate(zip(rows, found, trained.curves, strict=True)):
             task, own = Task.of(problems, number, X, y), replace(some, is_brief=part.is_brief)
+            end = End(report or _nobody, 1, time.turn(number, len(rows)))
             items.append(family.finished(task, architecture.compact(views, number), own, curve, end))
         start = _start(architecture, trained.parameters, problems) if is_warm else None
     return found

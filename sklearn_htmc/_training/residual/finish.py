@@ -6,7 +6,7 @@ is measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +35,7 @@ _ROWS_PER_EDGE = 2  # beyond the budget growth stays below that
 _MEETING = 250  # edges: removal goes down to there, growth up
 _SEARCH_ROWS = 12_000  # the way to a budget looks at that many; the end looks at all
 _LINEAR = 0.01  # strength of the linear model from which networks grow
+_WAYS = 0.75  # share of the time that is left for the ways to a budget
 _FLOOR = 5e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
 
 
@@ -68,7 +69,7 @@ class ResidualFamily:
         """Finish one problem; see `task.Family`."""
         architecture = self.architecture
         rows, budget = task.rows, settings.max_edges
-        judge = Problem(rows, task.strength, ResidualCalculus(settings.weighting))
+        judge = Problem(rows, task.strength, ResidualCalculus(settings.weighting), end.deadline)
         candidates = [
             c for c in _simple_candidates(architecture, rows, task.strength) if budget is None or _size(c) <= budget
         ]
@@ -166,25 +167,30 @@ def _to_budget(
     simple = _simple_candidates(room, rows, _LINEAR)
     linear, constant = simple[0], simple[-1]  # the same where no line is better than the mean
     trained = _most_important(*trained, rows, max(budget, _SECOND_ORDER_EDGES))
+    time = end.deadline.part(_WAYS)
+    ways: list[Callable[[Problem], Iterator[Point]]] = [lambda search: _down(search, trained, budget)]
+    if budget < _MEETING:  # one growth that goes all the way, and another try at the budget itself
+        whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
+        ways.append(lambda search: _up(search, linear, room, budget, max(budget, whole), seed))
+        ways.append(lambda search: _up(search, linear, room, budget, budget, seed + 1))
 
-    def one_way(way: Iterator[Point], stop: Stop) -> list[Point]:
+    def one_way(place: int, stop: Stop) -> list[Point]:
         points = []
-        for point in way:
+        for point in ways[place](replace(search, deadline=time.turn(place, len(ways), end.n_threads))):
             end.watch(0, point.loss, point.n_edges)
             stop.check()
             points.append(point)
         return points
 
-    ways = [_down(search, trained, budget)]
-    if budget < _MEETING:  # one growth that goes all the way, and another try at the budget itself
-        whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
-        ways.append(_up(search, linear, room, budget, max(budget, whole), seed))
-        ways.append(_up(search, linear, room, budget, budget, seed + 1))
-    found = in_threads(one_way, ways, end.n_threads)
+    found = in_threads(one_way, range(len(ways)), end.n_threads)
     points = [point for way in found for point in way]
     if 2 * max((p.n_edges for p in points if p.n_edges <= budget), default=0) < budget:
         # Growth has run out of room or of moves: removal goes all the way.
-        points += one_way(shrink(search, found[0][-1], budget), Stop())
+        ways.append(lambda search: shrink(search, found[0][-1], budget))
+        points += one_way(len(ways) - 1, Stop())
+    if time.left <= 0:  # removal may not have come to the budget
+        cut = _most_important(*found[0][-1].compacted(), rows, budget)
+        points.append(descend(search, *cut, max_steps=_BRIEF_STEPS, tol=1e-3))
     networks = [constant, *(point.compacted() for point in points)]
     within = [network for network in networks if _size(network) <= budget]
     losses = [mean_loss(network, parameters, problem.rows) for network, parameters in within]
