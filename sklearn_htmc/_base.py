@@ -213,8 +213,8 @@ class NetworkRegressor(TableRegressor):
     def _warn_if_not_optimal(self, deadline: Deadline) -> None:
         if deadline.is_interrupted or deadline.refused:
             state = (
-                f"network_ is the best one so far, after {self.n_iter_} of at most max_iter={self.max_iter} passes, with "
-                f"stationarity_ {self.stationarity_:.2g}"
+                f"network_ is the best one so far, after {self.n_iter_} of at most max_iter={self.max_iter} passes, "
+                f"with stationarity_ {self.stationarity_:.2g}"
             )
             warnings.warn(self._cut_short(deadline, state), ConvergenceWarning, stacklevel=4)
         elif not self.stationarity_ <= self.tol:
@@ -289,7 +289,7 @@ class NetworkRegressor(TableRegressor):
             family=self._family(table.X.shape[1], table.y.shape[1]),
             settings=settings,
             device=device,
-            report=progress.start(_N_STRENGTHS * len(held_out) * (settings.max_iter // share)),
+            report=progress.start(_N_STRENGTHS * len(held_out) * (settings.max_iter // share), SEARCH),
         )
         # Noise correlates with neurons by 1 / sqrt(n), so what is best on a part is that much smaller on the whole.
         return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice
@@ -324,7 +324,7 @@ class NetworkRegressor(TableRegressor):
         initial: dict[str, Floats] | None,
         begun: Begun | None,
     ) -> RegularizationPath:
-        from sklearn_htmc._training.fit import fit_problems
+        from sklearn_htmc._training.fit import first_order_share, fit_problems
 
         return fit_problems(
             table.X,
@@ -335,7 +335,7 @@ class NetworkRegressor(TableRegressor):
             initial=initial,
             begun=begun,
             device=device,
-            report=progress.start(len(problems) * settings.max_iter),
+            report=progress.start(len(problems) * settings.max_iter, share=first_order_share(settings)),
         )
 
     def path(self, X: Any, y: Any, alphas: Any = 20, sample_weight: Any = None) -> RegularizationPath:

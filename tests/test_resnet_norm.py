@@ -234,7 +234,7 @@ def test_verbose_shows_a_bar_on_stderr(ramps, quick, capsys, alpha):
     quick(alpha=alpha, verbose=1).fit(X, y)
     shown = capsys.readouterr()
     assert shown.out == ""
-    for word in ("pass", "loss=", "edges=", "stationarity="):
+    for word in ("training", "second-order phase", "100%", "passes=", "loss=", "edges=", "stationarity="):
         assert word in shown.err
 
 

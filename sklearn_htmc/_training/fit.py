@@ -24,7 +24,8 @@ from sklearn_htmc._training.core.threads import Stop, in_threads
 from sklearn_htmc._training.first_order.loop import Memory, train
 
 _SMALL = 0.1  # root mean square of a random function at the start of an online fit
-FIRST_ORDER = {False: 0.7, True: 0.4}  # share of the time where it is short, without and with a budget of edges
+_FIRST_ORDER = 0.7  # share of the time where it is short ...
+_FIRST_OF_BUDGET, _SMALL_BUDGET = (0.25, 0.5), 250  # ... for budgets of edges below and above this
 _BEGINNING = 0.3  # share of that for what says that training is in vain
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 
@@ -80,7 +81,7 @@ def fit_problems(
         watch, deadline = stop.watch(report), settings.deadline.turn(place, len(chunks), n_threads)
         part = problems.part(range(*chunks[place]))
         tasks = [Task.of(part, problem, X, y) for problem in range(len(part))]
-        first = replace(settings, deadline=deadline.part(FIRST_ORDER[settings.max_edges is not None]))
+        first = replace(settings, deadline=deadline.part(first_order_share(settings)))
         brief = replace(first, deadline=first.deadline.part(_BEGINNING))
         starts = [begun or (family.begun(task, brief, watch) if may_try else None) for task in tasks]
         untrained = [problem for problem, start in enumerate(starts) if start is None]
@@ -186,6 +187,15 @@ def _start_small(architecture: Architecture, start: Parameters, X: Tensor) -> No
     if size > _SMALL:
         for name in architecture.readout:
             start.views[name].mul_(_SMALL / size)
+
+
+def first_order_share(settings: Settings) -> float:
+    """Return the share of the time that the first-order phase gets where it is short: small networks grow later."""
+    if not settings.polish:
+        return 1.0
+    if settings.max_edges is None:
+        return _FIRST_ORDER
+    return _FIRST_OF_BUDGET[settings.max_edges >= _SMALL_BUDGET]
 
 
 def begun_with(network: SparseNetwork, family: Family) -> Begun | None:

@@ -17,7 +17,7 @@ from sklearn_htmc._training.core.objective import mean_loss
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
 from sklearn_htmc._training.core.task import End, Family, Finished, Network, Task, weighted_rows
 from sklearn_htmc._training.first_order.loop import train
-from sklearn_htmc._training.fit import FIRST_ORDER, as_path
+from sklearn_htmc._training.fit import as_path, first_order_share
 
 _SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
 _LEAST_PASSES = 20
@@ -163,7 +163,7 @@ def _trained(
             break
         time = deadline.part(n_passes / sum(plan[place:]))
         problems = Problems((strength,) * len(rows), tuple(part.seed for part in rows), weights, held_out)
-        first = time.part(FIRST_ORDER[settings.max_edges is not None])
+        first = time.part(first_order_share(settings))
         some = replace(settings, max_iter=n_passes, deadline=first)
         trained = train(architecture, X32, y32, problems, some, n_rows=n_rows, initial=start, report=report)
         views = trained.parameters.views

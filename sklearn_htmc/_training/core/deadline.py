@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 TRAINING, SECOND_ORDER = "training", "the second-order phase"  # what a warning says was cut short
-SEARCH, STRENGTHS, MISSING = "the search for alpha", "all strengths", "the search for neurons of stationarity_"
+SEARCH, STRENGTHS, MISSING = "the search for alpha", "the larger strengths", "the search for neurons of stationarity_"
 
 _GRACE = (1.0, 0.1, 5.0)  # seconds after an interrupt: these, a share of what has passed, but at most these
 

@@ -315,7 +315,8 @@ class _Loop:
                 self.judge.forget()
         due = [n for n in removals if before < n <= self.reached]
         if due:
-            _remove(self.work, self.settings, removals.index(due[-1]), self.work.loss / share)
+            left = len(_REMOVALS) - removals.index(due[-1])
+            _remove(self.work, self.settings, left, self.work.loss / share, self.pace.hurry)
 
     def _end_some(self) -> bool:
         """Take out the problems that have ended; return whether there were any."""
@@ -405,17 +406,21 @@ def _schedule(step: float, total: int, rate: float | None) -> tuple[float, float
     return _RATE * warm * 0.5 * (1.0 + math.cos(math.pi * done)), pressure
 
 
-def _remove(work: _Workspace, settings: Settings, number: int, loss: Tensor) -> None:
-    """Remove the edges whose joint importance is negligible, and more where a budget asks for it."""
+def _remove(work: _Workspace, settings: Settings, left: int, loss: Tensor, hurry: float) -> None:
+    """Remove the edges whose joint importance is negligible, and more where a budget asks for it, or a lack of time.
+
+    In too few steps edges do not become small, so part of the way to the size that the second-order phase can take is
+    gone at once.
+    """
     importance, order = work.importance().sort(dim=1)
     kill = importance.cumsum(1) <= _NEGLIGIBLE**2 * 2.0 * loss.unsqueeze(1)
-    if settings.max_edges is not None:
+    share = 1.0 if settings.max_edges is not None else min(1.0, 2.0 * hurry)
+    if share:
         # Geometric way down; the second-order phase goes the rest. The constant c sorts last and stays.
         n_parameters = order.shape[1]
         alive = (work.parameters.rows() != 0).sum(1, keepdim=True).double()
-        left = len(_REMOVALS) - number
-        goal = max(settings.max_edges, _START_EDGES)
-        target = (alive.log() * (1 - 1 / left) + math.log(goal) / left).exp().floor()
+        goal = max(settings.max_edges or 0, _START_EDGES)
+        target = (alive.log() * (1 - share / left) + math.log(goal) * share / left).exp().floor()
         n_kept = torch.minimum(target, alive) + work.parameters.views["c"].shape[1]
         kill |= torch.arange(n_parameters, device=order.device) < n_parameters - n_kept
     rows = work.removed.rows().scatter(1, order, kill.float().maximum(work.removed.rows().gather(1, order)))

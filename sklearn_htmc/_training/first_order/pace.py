@@ -27,16 +27,22 @@ class Pace:
         self.total, self.deadline = total, deadline
         self.done: float = 0  # an integer as long as nothing is cut short
         self.is_hurried = False
-        self._taken, self._began = 0, math.nan  # after the first step, which warms up
+        self._n_taken, self._began = 0, math.nan  # the clock starts after the first step, which warms up
 
     @property
     def is_over(self) -> bool:
         """Whether the schedule has come to its end."""
         return self.done >= self.total
 
+    @property
+    def hurry(self) -> float:
+        """Share of the steps of the schedule so far that have been left out."""
+        return 1.0 - self._n_taken / self.done if self.is_hurried else 0.0
+
     def advance(self) -> None:
         """Count a step that has been taken."""
         self.deadline.holds_network()
+        self._n_taken += 1
         ahead = self.total - self.done
         if ahead <= 1:
             self.done = self.total
@@ -55,8 +61,7 @@ class Pace:
         if math.isnan(self._began):
             self._began = time.monotonic()
             return math.inf if left > 0 else 0.0
-        self._taken += 1
         passed = max(time.monotonic() - self._began, 1e-9)
-        if left > 0 and self._taken < _KNOWN_STEPS and passed < _KNOWN_SHARE * left:
+        if left > 0 and self._n_taken <= _KNOWN_STEPS and passed < _KNOWN_SHARE * left:
             return math.inf
-        return max(0.0, left) * self._taken / passed
+        return max(0.0, left) * (self._n_taken - 1) / passed

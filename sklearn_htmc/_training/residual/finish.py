@@ -35,7 +35,8 @@ _ROWS_PER_EDGE = 2  # beyond the budget growth stays below that
 _MEETING = 250  # edges: removal goes down to there, growth up
 _SEARCH_ROWS = 12_000  # the way to a budget looks at that many; the end looks at all
 _LINEAR = 0.01  # strength of the linear model from which networks grow
-_WAYS = 0.75  # share of the time that is left for the ways to a budget
+_WAYS = 0.75  # share of the time that is left for the ways to a budget ...
+_DOWN = 0.3  # ... and of that for removal, where growth comes after it; the second growth is not for those in a hurry
 _FLOOR = 5e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
 
 
@@ -74,13 +75,15 @@ class ResidualFamily:
             c for c in _simple_candidates(architecture, rows, task.strength) if budget is None or _size(c) <= budget
         ]
         ways: list[Network] = []
-        if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged, and a simple candidate takes its place
+        loss = mean_loss(*trained, rows)
+        if np.isfinite(loss):  # else it has diverged, and a simple candidate takes its place
+            end.watch(0, loss, _size(trained))
             ways = [trained]
             if settings.polish:
                 trained = _without_negligible(*trained, rows)
                 problem = judge.consistent(*trained)
                 if budget is None:
-                    ways = [_at_minimum(problem, trained, is_brief=settings.is_brief)]
+                    ways = [_at_minimum(problem, trained, end, is_brief=settings.is_brief)]
                 else:
                     ways = _to_budget(problem, trained, architecture, budget, task.seed, end)
             candidates.insert(0, ways[-1])
@@ -126,13 +129,14 @@ def _without_negligible(network: ResidualNetwork, parameters: Parameters, rows: 
     return network, parameters
 
 
-def _at_minimum(problem: Problem, network: Network, *, is_brief: bool) -> Network:
+def _at_minimum(problem: Problem, network: Network, end: End, *, is_brief: bool) -> Network:
     """Descend to a minimum, of removals too, where the network is small enough and the rows can tell where it is."""
     if _size(network) > min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(problem.rows.X)):
         return network
     if is_brief:
         return descend(problem, *network, max_steps=_BRIEF_STEPS, tol=1e-3).compacted()
     point = descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5)
+    end.watch(0, point.loss, point.n_edges)
     return pruned(problem, point, 0.0, patience=_PATIENCE).compacted()
 
 
@@ -175,8 +179,8 @@ def _to_budget(
         ways.append(lambda search: _up(search, linear, room, budget, budget, seed + 1))
 
     def one_way(place: int, stop: Stop) -> list[Point]:
-        points = []
-        for point in ways[place](replace(search, deadline=time.turn(place, len(ways), end.n_threads))):
+        points, share = [], _DOWN if place == 0 and end.n_threads == 1 else 1.0
+        for point in ways[place](replace(search, deadline=time.part(share))):
             end.watch(0, point.loss, point.n_edges)
             stop.check()
             points.append(point)

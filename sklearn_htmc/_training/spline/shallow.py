@@ -29,6 +29,7 @@ _FEW = 10  # neurons found, or fewer, after which the effort doubles ...
 _EFFORT = 4.0  # ... up to this
 _CONFIRMED = 2  # searches in a row with all effort that find nothing
 _FIRST = 0.5  # multiple of the strength in the first round of a composition: from there the norm comes down
+_TURN = 2.0  # times its equal share of a time that is short, that a strength may take
 _ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
 
 
@@ -154,7 +155,7 @@ def solved_path(
     lift = Lift(network)
     columns = Columns.of(lift.shallow, rows, _at_hand(lift, start, rows, bounds.limit))
     for place, strength in enumerate(strengths):
-        own = replace(end, deadline=end.deadline.turn(place, len(strengths)))
+        own = replace(end, deadline=end.deadline.part(min(1.0, _TURN / (len(strengths) - place))))
         columns = _descended(lift, columns, strength, generator, own, bounds)
         shallow, parameters = lift.shallow.of(columns.arrays())
         yield lift.lifted(*shallow.compact(parameters.views, 0))
