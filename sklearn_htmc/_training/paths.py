@@ -92,13 +92,15 @@ def fit_paths(
     with one_thread_each():
         if is_warm and settings.patience is None:
             for number, part in enumerate(rows):
-                items = _followed(part, strengths, family, settings, report or _nobody)
+                n_left = len(rows) - len(found)  # those that are to be trained among them
+                some = replace(settings, deadline=settings.deadline.part(1.0 / n_left))
+                items = _followed(part, strengths, family, some, report or _nobody)
                 if items is not None:
                     found[number] = items
         left = [number for number in range(len(rows)) if number not in found]
         if left:
-            some = [rows[number] for number in left]
-            trained = _trained(some, strengths, family, settings, is_warm=is_warm, device=device, report=report)
+            unfollowed = [rows[number] for number in left]
+            trained = _trained(unfollowed, strengths, family, settings, is_warm=is_warm, device=device, report=report)
             found.update(zip(left, trained, strict=True))
     return [as_path(strengths[: len(items)], items) for _, items in sorted(found.items())]
 
@@ -108,8 +110,7 @@ def _followed(
 ) -> list[Finished] | None:
     """Follow the optimum along falling strengths; None where it cannot be followed, or training may be better.
 
-    Which of them is better, a trial at the middle strength says. None as well where there is no time to come to the
-    end: paths that are trained begin there.
+    Which of them is better, a trial at the middle strength says.
     """
     middle = float(strengths[len(strengths) // 2])
     own = weighted_rows(rows.X, rows.y, rows.weights)
@@ -129,8 +130,6 @@ def _followed(
 
     known = replace(settings, trial=False)
     for strength, network in zip(falling, networks, strict=True):
-        if found and not deadline.allows(STRENGTHS):
-            return None
         curve = np.array([mean_loss(*network, own)])
         found.append(finish(Task(own, None, strength, rows.seed), network, curve))
     return found[::-1]

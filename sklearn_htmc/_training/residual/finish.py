@@ -14,6 +14,7 @@ import numpy as np
 from sklearn_htmc._network import Floats, SizePath
 from sklearn_htmc._training.core.architecture import Parameters
 from sklearn_htmc._training.core.certificate import certify
+from sklearn_htmc._training.core.deadline import SECOND_ORDER
 from sklearn_htmc._training.core.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.core.problems import Report, Settings
 from sklearn_htmc._training.core.task import End, Finished, Network, Task, described
@@ -81,11 +82,11 @@ class ResidualFamily:
             ways = [trained]
             if settings.polish:
                 trained = _without_negligible(*trained, rows)
-                problem = judge.consistent(*trained)
-                if budget is None:
-                    ways = [_at_minimum(problem, trained, end, is_brief=settings.is_brief)]
-                else:
-                    ways = _to_budget(problem, trained, architecture, budget, task.seed, end)
+                ways = [trained]
+                if budget is not None:
+                    ways = _to_budget(judge.consistent(*trained), trained, architecture, budget, task.seed, end)
+                elif end.deadline.allows(SECOND_ORDER):
+                    ways = [_at_minimum(judge.consistent(*trained), trained, end, is_brief=settings.is_brief)]
             candidates.insert(0, ways[-1])
         objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
         best = candidates[int(np.argmin(np.where(np.isfinite(objectives), objectives, np.inf)))]
