@@ -330,7 +330,7 @@ def test_it_is_taken_wherever_the_plain_regressor_is(table, tmp_path):
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_interrupting_a_search_ends_its_threads(table, n_jobs):
-    model = search(max_iter=10**6, n_jobs=n_jobs)
+    model = search(max_iter=10**6, n_jobs=n_jobs, on_interrupt="raise")
     before, threads = dict(vars(model)), threading.active_count()
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()

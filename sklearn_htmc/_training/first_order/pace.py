@@ -7,6 +7,7 @@ import time
 
 from sklearn_htmc._training.core.deadline import TRAINING, Deadline
 
+_LITTLE = 0.5  # of a step, that is left out at the end
 _KNOWN_STEPS, _KNOWN_SHARE = 10, 0.05  # after which, of steps or of the time, the time of a step is known
 
 
@@ -51,7 +52,8 @@ class Pace:
         if ahead - 1 <= more:
             self.done += 1
         else:
-            self.done += ahead / (1.0 + more)
+            stride = ahead / (1.0 + more)
+            self.done = self.total if ahead - stride < _LITTLE else self.done + stride
             self.is_hurried = True
             self.deadline.cut(TRAINING)
 
