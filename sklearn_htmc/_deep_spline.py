@@ -124,7 +124,8 @@ class DeepSplineRegressor(NetworkRegressor):
         Ctrl-C raises, as the first one does before there is a network. "raise" leaves the estimator as it was, which is
         also what happens in worker processes and inside of searches and cross-validations, where no network is kept.
     verbose : bool or int, default=0
-        Whether to show a progress bar, with data term and edges of every round of the stages that make no passes.
+        Whether to show a progress bar, with the phase, an estimate of the time left, and data term and edges of every
+        pass or round.
 
     Attributes
     ----------

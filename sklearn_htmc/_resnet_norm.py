@@ -88,7 +88,7 @@ class ResNetNormRegressor(NetworkRegressor):
         Ctrl-C raises, as the first one does before there is a network. "raise" leaves the estimator as it was, which is
         also what happens in worker processes and inside of searches and cross-validations, where no network is kept.
     verbose : bool or int, default=0
-        Whether to show a progress bar.
+        Whether to show a progress bar, with the phase and an estimate of the time left.
 
     Attributes
     ----------

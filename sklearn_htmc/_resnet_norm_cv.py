@@ -34,19 +34,19 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
     warm_start : bool, default=True
         Whether every network starts from that of the next smaller alpha in the same fold, in fewer passes; no fold sees
         the weights of another one. False trains all of them from random weights, as separate fits do.
-    max_time, on_interrupt : object
-        See `ResNetNormRegressor`. Where time is short all paths run through their training faster; then the largest
-        alphas are left out. While other processes do the work an interrupt raises.
     n_jobs : int, default=None
         Workers of joblib that share the paths; ``joblib.parallel_config`` chooses which, a cluster for example. None
         uses the threads that torch has in this process.
+    max_time, on_interrupt : object
+        See `ResNetNormRegressor`. Where time is short all paths run through their training faster; then the largest
+        alphas are left out. While other processes do the work an interrupt raises.
 
     Attributes
     ----------
     alpha_ : float
         The chosen strength.
     alphas_ : ndarray of shape (n_alphas,)
-        All strengths, falling.
+        All strengths, falling; those for which there was time.
     best_index_ : int
         Where `alpha_` is among them.
     mse_path_ : ndarray of shape (n_alphas, n_folds)
