@@ -59,7 +59,7 @@ def _is_in_loop_of_joblib() -> bool:
     """Whether joblib has called, which says so nowhere where it works one by one."""
     frame = sys._getframe()
     while (caller := frame.f_back) is not None:
-        if caller.f_globals.get("__name__", "").partition(".")[0] == "joblib":
+        if str(caller.f_globals.get("__name__")).partition(".")[0] == "joblib":
             return True
         frame = caller
     return False
