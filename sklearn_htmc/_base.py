@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from sklearn_htmc._interrupts import timed
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._paths import best_of, in_shards, strengths_of
 from sklearn_htmc._progress import Progress
@@ -24,6 +26,7 @@ from sklearn_htmc._units import in_units
 
 if TYPE_CHECKING:
     from sklearn_htmc._training.choice import Choice
+    from sklearn_htmc._training.core.deadline import Deadline
     from sklearn_htmc._training.core.problems import Problems, Settings
     from sklearn_htmc._training.core.task import Begun, Family
     from sklearn_htmc._training.paths import Rows
@@ -32,6 +35,7 @@ _N_FOLDS = 3
 _HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
 _N_STRENGTHS = 6  # half decades that training ranks
 _PER_HALF_DECADE = 2  # steps of a path
+_SEARCH = 0.6  # share of the time for the choice of alpha, where it is short
 _BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
@@ -101,6 +105,8 @@ class NetworkRegressor(TableRegressor):
         "warm_start": ["boolean"],
         "device": "no_validation",
         "random_state": ["random_state"],
+        "max_time": [None, Interval(Real, 0, None, closed="neither")],
+        "on_interrupt": [StrOptions({"keep", "raise"})],
         "verbose": ["verbose"],
     }
 
@@ -142,15 +148,21 @@ class NetworkRegressor(TableRegressor):
         ValueError
             For parameters out of range, NaN or infinity in X, y or the weights, negative or all-zero weights, shapes
             that do not fit, and devices that are unknown or absent. The estimator is then as it was before the call.
+        KeyboardInterrupt
+            With ``on_interrupt="raise"``, before there is a network, or for a second interrupt; the same holds then.
         """
         with self._all_or_nothing():
             self._validate_params()
-            device = self._checked_device()
-            table, is_1d = self._table(X, y, sample_weight)
-            self._fit_table(table, device)
+            with self._timed() as deadline:
+                device = self._checked_device()
+                table, is_1d = self._table(X, y, sample_weight)
+                self._fit_table(table, device, deadline)
             self._memory: tuple[str, dict[str, Any]] | None = None
             self._y_is_1d = is_1d
         return self
+
+    def _timed(self) -> AbstractContextManager[Deadline]:
+        return timed(None if self.max_time is None else float(self.max_time), self.on_interrupt)
 
     def _table(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> tuple[Table, bool]:
         X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=reset)
@@ -179,31 +191,47 @@ class NetworkRegressor(TableRegressor):
             raise ValueError(f"device must be present on this machine, got {name!r}; available: {', '.join(present)}.")
         return str(device)
 
-    def _fit_table(self, table: Table, device: str) -> None:
+    def _fit_table(self, table: Table, device: str, deadline: Deadline) -> None:
         device = worthwhile_device(device, len(table.X))
         random_state = check_random_state(self.random_state)
         initial = self._initial_network(table) if self.warm_start and self._beats_the_mean(table) else None
-        with Progress(self.verbose) as progress:
+        with Progress(self.verbose, deadline) as progress:
             with_start = initial is None and not self.early_stopping and getattr(self, "max_edges", None) is None
             alpha, choice = self._chosen_alpha(table, device, random_state, progress, with_start=with_start)
             problems, settings = self._one_problem(table, alpha, random_state)
             # What the choice has found, its trial among it, serves a plain fit.
             settings = replace(settings, trial=choice is None)
-            begun = choice.begun if choice is not None and initial is None and settings.patience is None else None
+            begun = None
+            if choice is not None and initial is None and settings.patience is None:
+                is_late = deadline.is_interrupted or deadline.left <= 0
+                begun = choice.begun or (choice.spare if is_late else None)
             path = self._fit_problems(table, problems, settings, device, progress, initial, begun)
             progress.close(path)
         self.alpha_ = alpha
         self._set_fitted(table, self._in_raw_units(path, table), device)
-        self._warn_if_not_optimal()
+        self._warn_if_not_optimal(deadline)
 
-    def _warn_if_not_optimal(self) -> None:
-        if not self.stationarity_ <= self.tol:
+    def _warn_if_not_optimal(self, deadline: Deadline) -> None:
+        if deadline.is_interrupted or deadline.refused:
+            state = (
+                f"network_ is the best one so far, after {self.n_iter_} of at most max_iter={self.max_iter} passes, "
+                f"with stationarity_ {self.stationarity_:.2g}"
+            )
+            warnings.warn(self._cut_short(deadline, state), ConvergenceWarning, stacklevel=4)
+        elif not self.stationarity_ <= self.tol:
             warnings.warn(
                 f"stationarity_ is {self.stationarity_:.2g}, above tol={self.tol:g}, after {self.n_iter_} iterations: "
                 "the network is usable but not an exact optimum. Increase max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=4,  # the line that calls fit
             )
+
+    def _cut_short(self, deadline: Deadline, state: str) -> str:
+        """Say what there was no time for, and what can be done."""
+        found = f"cut short {', '.join(deadline.refused) or 'nothing'}: {state}."
+        if deadline.is_interrupted:
+            return f"An interrupt has {found} Call again for more, or set on_interrupt='raise' to keep nothing."
+        return f"max_time={self.max_time:g} seconds have {found} Increase max_time, or decrease max_iter."
 
     def _beats_the_mean(self, table: Table) -> bool:
         """Return whether there is a fitted network that is nearer to new rows than their mean."""
@@ -241,6 +269,7 @@ class NetworkRegressor(TableRegressor):
         if table.n_groups < 2 * _N_FOLDS or not table.y.any():
             return _DEFAULT_ALPHA, None
         from sklearn_htmc._training.choice import Question, choose
+        from sklearn_htmc._training.core.deadline import SEARCH
 
         if n_rows > _HOLD_OUT_ROWS:
             held_out = [table.folds(10, random_state) == 0]
@@ -255,6 +284,7 @@ class NetworkRegressor(TableRegressor):
             weights = np.zeros(n_rows)
             weights[sample] = table.weights[sample]
         settings = self._settings(judged_rows)
+        settings = replace(settings, deadline=progress.deadline.part(_SEARCH, SEARCH))
         question = Question(
             automatic_strengths(judged_rows, _PER_HALF_DECADE),
             weights,
@@ -271,7 +301,7 @@ class NetworkRegressor(TableRegressor):
             family=self._family(table.X.shape[1], table.y.shape[1]),
             settings=settings,
             device=device,
-            report=progress.start(question.n_passes(settings)),
+            report=progress.start(question.n_passes(settings), SEARCH),
         )
         # Noise correlates with neurons by 1 / sqrt(n), so what is best on a part is that much smaller on the whole.
         return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice
@@ -306,18 +336,18 @@ class NetworkRegressor(TableRegressor):
         initial: dict[str, Floats] | None,
         begun: Begun | None,
     ) -> RegularizationPath:
-        from sklearn_htmc._training.fit import fit_problems
+        from sklearn_htmc._training.fit import first_order_share, fit_problems
 
         return fit_problems(
             table.X,
             table.y,
             problems,
             family=self._family(table.X.shape[1], table.y.shape[1], None if initial is None else self.network_),
-            settings=settings,
+            settings=replace(settings, deadline=progress.deadline),
             initial=initial,
             begun=begun,
             device=device,
-            report=progress.start(len(problems) * settings.max_iter),
+            report=progress.start(len(problems) * settings.max_iter, share=first_order_share(settings)),
         )
 
     def path(self, X: Any, y: Any, alphas: Any = 20, sample_weight: Any = None) -> RegularizationPath:
@@ -342,11 +372,18 @@ class NetworkRegressor(TableRegressor):
         """
         twin = clone(self)
         twin._validate_params()
-        device = twin._checked_device()
-        table, _ = twin._table(X, y, sample_weight)
-        strengths = strengths_of(alphas, len(table.X))
-        with Progress(self.verbose) as progress:
-            return twin._paths([table], strengths, worthwhile_device(device, len(table.X)), progress)[0]
+        with twin._timed() as deadline, Progress(self.verbose, deadline) as progress:
+            device = twin._checked_device()
+            table, _ = twin._table(X, y, sample_weight)
+            strengths = strengths_of(alphas, len(table.X))
+            path = twin._paths([table], strengths, worthwhile_device(device, len(table.X)), progress)[0]
+        if deadline.is_interrupted or deadline.refused:
+            warnings.warn(
+                self._cut_short(deadline, f"{len(path.strengths)} of {len(strengths)} strengths are there"),
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return path
 
     def _paths(
         self,
@@ -369,13 +406,14 @@ class NetworkRegressor(TableRegressor):
             for part in self._rows(table, n_restarts, is_brief=is_warm and number < len(tables))
         ]
         family = self._family(tables[0].X.shape[1], tables[0].y.shape[1])
-        settings = self._settings(max(len(table.X) for table in tables))
+        settings = replace(self._settings(max(len(table.X) for table in tables)), deadline=progress.deadline)
         if self.early_stopping:
             settings = replace(settings, patience=int(self.n_iter_no_change))
         options = {"family": family, "settings": settings, "is_warm": is_warm, "device": device}
         found = in_shards(rows, strengths[::-1].tolist(), options, n_jobs, progress)
+        falling = np.arange(min(len(path.strengths) for path in found))[::-1]
+        found = [path.entries(falling[::-1]) for path in found]
         bests = [best_of(found[k * n_restarts : (k + 1) * n_restarts]) for k in range(len(tables))]
-        falling = np.arange(len(strengths))[::-1]
         return [self._in_raw_units(path.entries(falling), table) for path, table in zip(bests, tables, strict=True)]
 
     def _rows(self, table: Table, n_restarts: int, *, is_brief: bool) -> list[Rows]:

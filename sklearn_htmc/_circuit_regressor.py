@@ -309,7 +309,7 @@ class CircuitRegressor(TableRegressor):
             return clone(self.teacher)
         from sklearn_htmc._resnet_norm import ResNetNormRegressor
 
-        network = ResNetNormRegressor(random_state=0)
+        network = ResNetNormRegressor(random_state=0, on_interrupt="raise")  # which is to end all of this fit
         if task.table.y.shape[1] > 1:
             return network
         trees = HistGradientBoostingRegressor(max_iter=_TREES, min_samples_leaf=_LEAF, random_state=0)

@@ -115,8 +115,17 @@ class DeepSplineRegressor(NetworkRegressor):
         rows.
     random_state : int, RandomState instance or None, default=None
         Seed of initial weights, row order, folds and the search for neurons.
+    max_time : float, default=None
+        Seconds of wall clock after which the fit ends, about; None takes as long as it takes. Where they are few, every
+        phase gets a share: training runs through its schedule faster, so that edges are removed all the same, and the
+        second-order phase ends early. A `ConvergenceWarning` says what was cut short; such fits are not reproducible.
+    on_interrupt : {"keep", "raise"}, default="keep"
+        What Ctrl-C does to a fit: "keep" finishes the best network so far, in up to five seconds, and warns; a second
+        Ctrl-C raises, as the first one does before there is a network. "raise" leaves the estimator as it was, which is
+        also what happens in worker processes and inside of searches and cross-validations, where no network is kept.
     verbose : bool or int, default=0
-        Whether to show a progress bar, with data term and edges of every round of the stages that make no passes.
+        Whether to show a progress bar, with the phase, an estimate of the time left, and data term and edges of every
+        pass or round.
 
     Attributes
     ----------
@@ -212,6 +221,8 @@ class DeepSplineRegressor(NetworkRegressor):
         warm_start: bool = False,
         device: Any = "auto",
         random_state: Any = None,
+        max_time: float | None = None,
+        on_interrupt: str = "keep",
         verbose: int | bool = 0,
     ) -> None:
         self.alpha = alpha
@@ -230,6 +241,8 @@ class DeepSplineRegressor(NetworkRegressor):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+        self.max_time = max_time
+        self.on_interrupt = on_interrupt
         self.verbose = verbose
 
     def _validate_params(self) -> None:

@@ -34,13 +34,16 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
     n_jobs : int, default=None
         Workers of joblib that share the paths; ``joblib.parallel_config`` chooses which, a cluster for example. None
         uses the threads that torch has in this process.
+    max_time, on_interrupt : object
+        See `DeepSplineRegressor`. Where time is short all paths run through their training faster; then the largest
+        alphas are left out. While other processes do the work an interrupt raises.
 
     Attributes
     ----------
     alpha_ : float
         The chosen strength.
     alphas_ : ndarray of shape (n_alphas,)
-        All strengths, falling.
+        All strengths, falling; those for which there was time.
     best_index_ : int
         Where `alpha_` is among them.
     mse_path_ : ndarray of shape (n_alphas, n_folds)
@@ -101,6 +104,8 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
         device: Any = "auto",
         random_state: Any = None,
         n_jobs: int | None = None,
+        max_time: float | None = None,
+        on_interrupt: str = "keep",
         verbose: int | bool = 0,
     ) -> None:
         super().__init__(
@@ -119,6 +124,8 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
             warm_start=warm_start,
             device=device,
             random_state=random_state,
+            max_time=max_time,
+            on_interrupt=on_interrupt,
             verbose=verbose,
         )
         self.alphas = alphas

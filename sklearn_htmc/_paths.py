@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from sklearn_htmc._progress import Progress
 from sklearn_htmc._threads import one_thread_each
 
 if TYPE_CHECKING:
+    from sklearn_htmc._training.core.problems import Report
     from sklearn_htmc._training.paths import Rows
 
 _DECADES = 3.0  # of the strengths that are tried where only their number is given
@@ -53,27 +55,45 @@ def in_shards(
 ) -> list[RegularizationPath]:
     """Fit all paths, some at a time as one batch: on the threads of this process, or as joblib is told to."""
     from sklearn_htmc._training.core.threads import Stop, in_threads
-    from sklearn_htmc._training.paths import fit_paths
 
     n_workers = effective_n_jobs(n_jobs)
     shards = _shards(rows, n_workers, on_cpu=options["device"] == "cpu")
     report = progress.start(sum(n_passes(part, strengths, options) for part in rows))
     if n_workers > 1 and not _in_this_process():
         found = Parallel(n_jobs=n_jobs)(
-            delayed(fit_paths)([rows[number] for number in shard], strengths, **options) for shard in shards
+            delayed(_one_shard)([rows[number] for number in shard], strengths, options, (place, len(shards), n_workers))
+            for place, shard in enumerate(shards)
         )
+        progress.deadline.note(phase for _, refused in found for phase in refused)
     else:
 
-        def one_shard(shard: list[int], stop: Stop) -> list[RegularizationPath]:
-            return fit_paths([rows[number] for number in shard], strengths, **options, report=stop.watch(report))
+        def one_shard(place: int, stop: Stop) -> tuple[list[RegularizationPath], tuple[str, ...]]:
+            part, turn = [rows[number] for number in shards[place]], (place, len(shards), n_at_once)
+            return _one_shard(part, strengths, options, turn, stop.watch(report))
 
         with one_thread_each() as n_threads:
-            found = in_threads(one_shard, shards, n_workers if n_workers > 1 else n_threads)
+            n_at_once = n_workers if n_workers > 1 else n_threads
+            found = in_threads(one_shard, range(len(shards)), n_at_once)
     progress.complete()
     pairs = zip(
-        [number for shard in shards for number in shard], [path for paths in found for path in paths], strict=True
+        [number for shard in shards for number in shard], [path for paths, _ in found for path in paths], strict=True
     )
     return [path for _, path in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _one_shard(
+    rows: list[Rows],
+    strengths: list[float],
+    options: dict[str, Any],
+    turn: tuple[int, int, int],
+    report: Report | None = None,
+) -> tuple[list[RegularizationPath], tuple[str, ...]]:
+    """Fit the paths of one shard, within its turn of the time; return what was cut short as well."""
+    from sklearn_htmc._training.paths import fit_paths
+
+    deadline = options["settings"].deadline
+    settings = replace(options["settings"], deadline=deadline.turn(*turn))
+    return fit_paths(rows, strengths, **options | {"settings": settings}, report=report), deadline.refused
 
 
 def _in_this_process() -> bool:

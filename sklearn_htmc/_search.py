@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from sklearn_htmc._network import Floats
 from sklearn_htmc._paths import strengths_of
 from sklearn_htmc._progress import Progress
 from sklearn_htmc._table import Scaling, Seen, Table, power_of_two
+
+if TYPE_CHECKING:
+    from sklearn_htmc._training.core.deadline import Deadline
 
 _N_FOLDS = 5
 
@@ -83,12 +86,15 @@ class CrossValidatedRegressor(NetworkRegressor):
         ValueError
             As for the plain regressor, and for alphas that are not positive. The estimator is then as it was before
             the call.
+        KeyboardInterrupt
+            As for the plain regressor, and where other processes do the work.
         """
         with self._all_or_nothing():
             self._validate_params()
-            device = self._checked_device()
-            X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=True)
-            self._fit_folds(X, y, weights, groups, device)
+            with self._timed() as deadline:
+                device = self._checked_device()
+                X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=True)
+                self._fit_folds(X, y, weights, groups, device, deadline)
             self._memory = None
             self._y_is_1d = is_1d
         return self
@@ -104,7 +110,7 @@ class CrossValidatedRegressor(NetworkRegressor):
         for name in ("alphas_", "best_index_", "mse_path_", "n_edges_path_", "fold_weights_"):
             self.__dict__.pop(name, None)
 
-    def _fit_folds(self, X: Floats, y: Floats, weights: Floats, groups: Any, device: str) -> None:
+    def _fit_folds(self, X: Floats, y: Floats, weights: Floats, groups: Any, device: str, deadline: Deadline) -> None:
         if groups is not None:
             check_consistent_length(X, groups)
         if self.cv is None:
@@ -121,7 +127,7 @@ class CrossValidatedRegressor(NetworkRegressor):
         tables.append(Table.build(X, y, weights))
         strengths = strengths_of(self.alphas, len(tables[-1].X))
         device = worthwhile_device(device, sum(len(table.X) for table in tables))
-        with Progress(self.verbose) as progress:
+        with Progress(self.verbose, deadline) as progress:
             paths = self._paths(
                 tables,
                 strengths,
@@ -131,6 +137,7 @@ class CrossValidatedRegressor(NetworkRegressor):
                 is_warm=bool(self.warm_start),
                 n_jobs=self.n_jobs,
             )
+        strengths = paths[-1].strengths  # all of them, if there was time
         unit = float(power_of_two(np.array([np.abs(y).max() or 1.0]))[0])  # whose square may be too large for a double
         losses, shares = np.empty((len(strengths), len(folds))), np.zeros(len(folds))
         for number, ((_, out), path) in enumerate(zip(folds, paths, strict=False)):
@@ -148,7 +155,7 @@ class CrossValidatedRegressor(NetworkRegressor):
         self.n_edges_path_ = np.stack([path.n_edges for path in paths[:-1]], axis=1)
         self._set_fitted(tables[-1], paths[-1].entries([best]), device)
         self.path_ = paths[-1]
-        self._warn_if_not_optimal()
+        self._warn_if_not_optimal(deadline)
 
 
 def _as_numbers(splits: Iterable[tuple[Any, Any]], n_rows: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:

@@ -87,6 +87,8 @@ BAD_PARAMETERS = [
     ({"early_stopping": "yes"}, "'early_stopping' parameter.*Got 'yes'"),
     ({"warm_start": "yes"}, "'warm_start' parameter.*Got 'yes'"),
     ({"random_state": "today"}, "'random_state' parameter.*Got 'today'"),
+    *(({"max_time": value}, r"'max_time' parameter.*\(0.0, inf\).*Got") for value in (0, -1.0, np.nan, "long")),
+    ({"on_interrupt": "stop"}, "'on_interrupt' parameter.*'keep'.*Got 'stop'"),
     ({"verbose": -1}, "'verbose' parameter.*Got -1"),
     ({"device": "abacus"}, "device must be 'auto' or a torch device like 'cpu' or 'cuda:0', got 'abacus'"),
     ({"device": None}, "device must be 'auto' or a torch device.*got 'None'"),

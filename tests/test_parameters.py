@@ -27,6 +27,8 @@ SMALL = {
     "warm_start": False,
     "device": "cpu",
     "random_state": 3,
+    "max_time": 1000.0,
+    "on_interrupt": "raise",
     "verbose": 0,
 }
 ESTIMATORS = [

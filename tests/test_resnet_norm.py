@@ -36,9 +36,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.excepti
         {"batch_size": 32},
         {"early_stopping": True},
         {"random_state": 1},
+        {"max_time": 1e-6},
     ],
     ids=lambda parameters: next(iter(parameters)),
 )
+@pytest.mark.filterwarnings("ignore:max_time=1e-06 seconds:sklearn.exceptions.ConvergenceWarning")
 def test_changing_a_parameter_changes_the_fit(ramps, quick, parameters):
     X, y = ramps(200)
     plain, changed = quick().fit(X, y), quick(**parameters).fit(X, y)
@@ -234,7 +236,7 @@ def test_verbose_shows_a_bar_on_stderr(ramps, quick, capsys, alpha):
     quick(alpha=alpha, verbose=1).fit(X, y)
     shown = capsys.readouterr()
     assert shown.out == ""
-    for word in ("pass", "loss=", "edges=", "stationarity="):
+    for word in ("training", "second-order phase", "100%", "passes=", "loss=", "edges=", "stationarity="):
         assert word in shown.err
 
 

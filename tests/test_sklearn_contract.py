@@ -417,7 +417,7 @@ def running_threads():
 def test_interrupting_a_fit_stops_it_and_leaves_nothing(ramps, regressor, two_threads, alpha):
     X, y = ramps(1000)
     before, threads = state_of_the_process(), running_threads()
-    model = regressor(alpha=alpha, max_iter=100_000, random_state=0)
+    model = regressor(alpha=alpha, max_iter=100_000, random_state=0, on_interrupt="raise")
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):

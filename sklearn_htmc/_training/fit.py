@@ -7,6 +7,7 @@ the same call with a different batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,9 @@ from sklearn_htmc._training.core.threads import Stop, in_threads
 from sklearn_htmc._training.first_order.loop import Memory, train
 
 _SMALL = 0.1  # root mean square of a random function at the start of an online fit
+_FIRST_ORDER = 0.7  # share of the time where it is short ...
+_FIRST_OF_BUDGET, _SMALL_BUDGET = (0.25, 0.5), 250  # ... for budgets of edges below and above this
+_BEGINNING = 0.3  # share of that for what says that training is in vain
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 
 
@@ -71,28 +75,32 @@ def fit_problems(
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
     may_try = settings.trial and settings.polish and settings.patience is None and initial is None
 
-    def one_chunk(bounds: tuple[int, int], stop: Stop) -> list[Finished]:
-        watch = stop.watch(report)
-        part = problems.part(range(*bounds))
+    chunks = _chunks(len(problems), X32.device.type)
+
+    def one_chunk(place: int, stop: Stop) -> list[Finished]:
+        watch, deadline = stop.watch(report), settings.deadline.turn(place, len(chunks), n_threads)
+        part = problems.part(range(*chunks[place]))
         tasks = [Task.of(part, problem, X, y) for problem in range(len(part))]
-        starts = [begun or (family.begun(task, settings, watch) if may_try else None) for task in tasks]
+        first = replace(settings, deadline=deadline.part(first_order_share(settings)))
+        brief = replace(first, deadline=first.deadline.part(_BEGINNING))
+        starts = [begun or (family.begun(task, brief, watch) if may_try else None) for task in tasks]
         untrained = [problem for problem, start in enumerate(starts) if start is None]
         if untrained:
             left = part.part(untrained)
             start = None if initial is None else _resume(architecture, left, initial)
-            trained = train(architecture, X32, y32, left, settings, n_rows=n_rows, initial=start, report=watch)
-            for place, problem in enumerate(untrained):
-                network = architecture.compact(trained.parameters.views, place)
-                starts[problem] = Begun(network, trained.curves[place])
-        end = End(watch, n_threads if len(problems) == 1 else 1)
+            trained = train(architecture, X32, y32, left, first, n_rows=n_rows, initial=start, report=watch)
+            for number, problem in enumerate(untrained):
+                network = architecture.compact(trained.parameters.views, number)
+                starts[problem] = Begun(network, trained.curves[number])
+        n = n_threads if len(problems) == 1 else 1
         return [
-            family.finished(task, start.network, settings, start.curve, end)
-            for task, start in zip(tasks, starts, strict=True)
+            family.finished(task, start.network, settings, start.curve, End(watch, n, deadline.turn(k, len(tasks))))
+            for k, (task, start) in enumerate(zip(tasks, starts, strict=True))
             if start is not None
         ]
 
     with one_thread_each() as n_threads:
-        parts = in_threads(one_chunk, _chunks(len(problems), X32.device.type), n_threads)
+        parts = in_threads(one_chunk, range(len(chunks)), n_threads)
     return as_path(problems.strengths, [item for part in parts for item in part])
 
 
@@ -179,6 +187,15 @@ def _start_small(architecture: Architecture, start: Parameters, X: Tensor) -> No
     if size > _SMALL:
         for name in architecture.readout:
             start.views[name].mul_(_SMALL / size)
+
+
+def first_order_share(settings: Settings) -> float:
+    """Return the share of the time that the first-order phase gets where it is short: small networks grow later."""
+    if not settings.polish:
+        return 1.0
+    if settings.max_edges is None:
+        return _FIRST_ORDER
+    return _FIRST_OF_BUDGET[settings.max_edges >= _SMALL_BUDGET]
 
 
 def as_path(strengths: Sequence[float], items: Sequence[Finished]) -> RegularizationPath:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,14 +12,16 @@ import torch
 from sklearn_htmc._network import Floats, RegularizationPath
 from sklearn_htmc._threads import one_thread_each
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
+from sklearn_htmc._training.core.deadline import STRENGTHS, Deadline
 from sklearn_htmc._training.core.objective import mean_loss
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
-from sklearn_htmc._training.core.task import Begun, End, Family, Finished, Task, weighted_rows
+from sklearn_htmc._training.core.task import Begun, End, Family, Finished, Network, Task, weighted_rows
 from sklearn_htmc._training.first_order.loop import train
-from sklearn_htmc._training.fit import as_path
+from sklearn_htmc._training.fit import as_path, first_order_share
 
 _SHARE = 0.5  # of the passes of a first network, for a strength that is ten times larger
 _LEAST_PASSES = 20
+_TRIAL = 0.2  # of the time, for the trial that says whether the optimum is followed
 _BRIEF = 0.6  # of the passes where networks are only to be ranked
 
 
@@ -85,21 +86,23 @@ def fit_paths(
     Returns
     -------
     list of RegularizationPath
-        One per set of rows, with one entry per strength.
+        One per set of rows, with one entry per strength; only the smallest ones where there is no time for all.
     """
     found: dict[int, list[Finished]] = {}
     with one_thread_each():
         if is_warm and settings.patience is None:
             for number, part in enumerate(rows):
-                items = _followed(part, strengths, family, settings, report or _nobody)
+                n_left = len(rows) - len(found)  # those that are to be trained among them
+                some = replace(settings, deadline=settings.deadline.part(1.0 / n_left))
+                items = _followed(part, strengths, family, some, report or _nobody)
                 if items is not None:
                     found[number] = items
         left = [number for number in range(len(rows)) if number not in found]
         if left:
-            some = [rows[number] for number in left]
-            trained = _trained(some, strengths, family, settings, is_warm=is_warm, device=device, report=report)
+            unfollowed = [rows[number] for number in left]
+            trained = _trained(unfollowed, strengths, family, settings, is_warm=is_warm, device=device, report=report)
             found.update(zip(left, trained, strict=True))
-    return [as_path(strengths, found[number]) for number in range(len(rows))]
+    return [as_path(strengths[: len(items)], items) for _, items in sorted(found.items())]
 
 
 def _followed(
@@ -111,16 +114,24 @@ def _followed(
     """
     middle = float(strengths[len(strengths) // 2])
     own = weighted_rows(rows.X, rows.y, rows.weights)
-    end, falling = End(watch, 1), [float(strength) for strength in reversed(strengths)]
-    networks = family.path(own, falling, rows.seed, end)
-    if networks is None or family.begun(Task(own, None, middle, rows.seed), settings, watch) is None:
+    falling = [float(strength) for strength in reversed(strengths)]
+    deadline = settings.deadline
+    brief = replace(settings, deadline=deadline.part(_TRIAL))
+    networks = family.path(own, falling, rows.seed, End(watch, 1, deadline))
+    if networks is None or family.begun(Task(own, None, middle, rows.seed), brief, watch) is None:
         return None
-    found = []
-    finish = family.measured if rows.is_brief else partial(family.finished, end=end)
+    found: list[Finished] = []
+
+    def finish(task: Task, network: Network, curve: Floats) -> Finished:
+        if rows.is_brief:
+            return family.measured(task, network, known, curve)
+        end = End(watch, 1, deadline.turn(len(found), len(strengths)))
+        return family.finished(task, network, known, curve, end)
+
     known = replace(settings, trial=False)
     for strength, network in zip(falling, networks, strict=True):
         curve = np.array([mean_loss(*network, own)])
-        found.append(finish(Task(own, None, strength, rows.seed), network, known, curve))
+        found.append(finish(Task(own, None, strength, rows.seed), network, curve))
     return found[::-1]
 
 
@@ -148,10 +159,10 @@ def _trained(
     plan = passes(strengths, settings.max_iter, is_warm=is_warm, is_brief=rows[0].is_brief)
     steps = Steps(tuple(strengths), tuple(plan), is_warm)
     found: list[list[Finished]] = [[] for _ in rows]
-    end = End(report or _nobody, 1)
-    for now, ends in walk(X, y, problems, steps, family=family, settings=settings, device=device, report=report):
-        for number, (part, items, begun) in enumerate(zip(rows, found, ends, strict=True)):
-            task, own = Task.of(now, number, X, y), replace(settings, is_brief=part.is_brief)
+    for stage in walk(X, y, problems, steps, family=family, settings=settings, device=device, report=report):
+        for number, (part, items, begun) in enumerate(zip(rows, found, stage.ends, strict=True)):
+            task, own = Task.of(stage.problems, number, X, y), replace(settings, is_brief=part.is_brief)
+            end = End(report or _nobody, 1, stage.time.turn(number, len(rows)))
             items.append(family.finished(task, begun.network, own, begun.curve, end))
     return found
 
@@ -175,6 +186,25 @@ class Steps:
     is_warm: bool = True
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Where a walk has come to.
+
+    Attributes
+    ----------
+    problems : Problems
+        The problems at the strength.
+    ends : list of Begun
+        What the first-order phase has ended with, for every problem.
+    time : Deadline
+        Until when all of them are to be finished.
+    """
+
+    problems: Problems
+    ends: list[Begun]
+    time: Deadline
+
+
 def walk(
     X: Floats,
     y: Floats,
@@ -185,8 +215,8 @@ def walk(
     settings: Settings,
     device: str = "cpu",
     report: Report | None = None,
-) -> Iterator[tuple[Problems, list[Begun]]]:
-    """Train a batch at one strength after the other; yield it at each, and what the first-order phase has ended with.
+) -> Iterator[Stage]:
+    """Train a batch at one strength after the other, and yield after each; it ends early if there is no time for more.
 
     Parameters
     ----------
@@ -199,19 +229,20 @@ def walk(
     family, settings, device, report
         See `fit.fit_problems`.
     """
-    architecture = family.trained
+    architecture, deadline = family.trained, settings.deadline
     X32, y32 = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (X, y))
     n_rows = int(max(np.count_nonzero(problems.sample_weights, axis=1)))
     start: Parameters | None = None
-    for strength, n_passes in zip(steps.strengths, steps.n_passes, strict=True):
+    for place, (strength, n_passes) in enumerate(zip(steps.strengths, steps.n_passes, strict=True)):
+        if place and not deadline.allows(STRENGTHS):
+            return
+        time = deadline.part(n_passes / sum(steps.n_passes[place:]))
         now = replace(problems, strengths=(float(strength),) * len(problems))
-        some = replace(settings, max_iter=n_passes)
+        some = replace(settings, max_iter=n_passes, deadline=time.part(first_order_share(settings)))
         trained = train(architecture, X32, y32, now, some, n_rows=n_rows, initial=start, report=report)
         views = trained.parameters.views
-        yield (
-            now,
-            [Begun(architecture.compact(views, number), curve) for number, curve in enumerate(trained.curves)],
-        )
+        ends = [Begun(architecture.compact(views, number), curve) for number, curve in enumerate(trained.curves)]
+        yield Stage(now, ends, time)
         start = _start(architecture, trained.parameters, now) if steps.is_warm else None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sklearn_htmc._network import Floats
+from sklearn_htmc._training.core.deadline import UNLIMITED, Deadline
 
 Report = Callable[[int, float, float], None]
 
@@ -36,6 +37,8 @@ class Settings:
         Whether that takes a few steps and removes no edge in the end, which is enough to rank strengths.
     trial : bool
         Whether a family may say, after a short training, that the whole is in vain.
+    deadline : Deadline
+        When to end.
     """
 
     max_iter: int
@@ -48,6 +51,7 @@ class Settings:
     polish: bool = True
     is_brief: bool = False
     trial: bool = True
+    deadline: Deadline = UNLIMITED
 
 
 @dataclass(frozen=True, eq=False)

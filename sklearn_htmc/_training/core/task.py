@@ -12,6 +12,7 @@ import torch
 from sklearn_htmc._network import Floats, SizePath, SparseNetwork
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
 from sklearn_htmc._training.core.certificate import Certificate
+from sklearn_htmc._training.core.deadline import UNLIMITED, Deadline
 from sklearn_htmc._training.core.objective import Rows, mean_loss
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
 
@@ -174,10 +175,13 @@ class End:
         Called with 0, loss and edges of every network on the way to a budget; see `loop.train`.
     n_threads : int
         Threads to use.
+    deadline : Deadline
+        When to end.
     """
 
     watch: Report
     n_threads: int
+    deadline: Deadline = UNLIMITED
 
 
 def described(

@@ -25,6 +25,7 @@ from sklearn_htmc._network import Floats
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
 from sklearn_htmc._training.first_order.batches import Batches
+from sklearn_htmc._training.first_order.pace import Pace
 from sklearn_htmc._training.first_order.proximal_adam import AdamState, StepSizes, proximal_adam_step
 
 _RATE = 0.01
@@ -234,22 +235,20 @@ class _Loop:
         self.curves: list[list[float]] = [[] for _ in problems.seeds]
         self.judge = _Judge(work, problems, settings) if settings.patience is not None else None
         self.n_steps = self.n_before = 0  # of this call and of those before it
+        self.pace = Pace(settings.max_iter * work.batches.n_steps, settings.deadline)
+        self.reached: float = 0  # passes of the schedule after which all that was due is done
 
     def run(self) -> Trained:
         """Train until every problem has ended."""
         step, refresh = _captured(self.work)
-        for n_pass in range(self.settings.max_iter):
+        while not self.pace.is_over:
             self._one_pass(step, refresh)
-            if n_pass + 1 in self._condensations():
-                _condense(self.work, self._condensations().index(n_pass + 1))
-                if self.judge is not None:
-                    self.judge.forget()
-            if n_pass + 1 in self._removals():
-                _remove(self.work, self.settings, self._removals().index(n_pass + 1))
-            if (n_pass + 1) % _CHECK == 0 and self.settings.rate is None and self._end_some(n_pass + 1):
+            if len(self.curves[self.running[0]]) % _CHECK == 0 and self.settings.rate is None and self._end_some():
                 if not self.running:
                     break
                 step, refresh = _captured(self.work)
+        if self.judge is not None and self.pace.is_hurried and self.running:
+            self.judge.look(self.work, self.running)
         self._keep(list(range(len(self.running))))
         return Trained(self.final, [np.array(curve) for curve in self.curves], self._memory())
 
@@ -281,26 +280,47 @@ class _Loop:
     def _one_pass(self, step: Callable[[], None], refresh: Callable[[], None]) -> None:
         work, size = self.work, self.work.batches.size
         order = work.batches.order([self.generators[p] for p in self.running]).to(work.positions.device)
-        total = self.settings.max_iter * work.batches.n_steps
+        pace, n_taken = self.pace, 0
         work.loss.zero_()
         for part in range(work.batches.n_steps):
-            work.sizes.set(self.n_steps + 1, self.n_before, *_schedule(self.n_steps, total, self.settings.rate))
+            schedule = _schedule(pace.done, pace.total, self.settings.rate)
+            work.sizes.set(self.n_steps + 1, self.n_before, *schedule)
             work.positions.copy_(order[:, part * size : (part + 1) * size])
             if self.n_steps % _REFRESH == 0:
                 refresh()
                 work.share.fill_(1.0 - _MEMORY)
             step()
             self.n_steps += 1
-        loss = work.loss.cpu().numpy().astype(np.float64)
+            n_taken += 1
+            pace.advance()
+            if pace.is_over:
+                break
+            if pace.is_hurried:
+                self._do_what_is_due(n_taken / work.batches.n_steps)
+        self._do_what_is_due(n_taken / work.batches.n_steps)
+        loss = work.loss.cpu().numpy().astype(np.float64) * (work.batches.n_steps / n_taken)
         for problem, value in zip(self.running, loss, strict=True):
             self.curves[problem].append(float(value))
         if self.report is not None:
             edges = int(torch.count_nonzero(work.parameters.flat)) / len(self.running)
             self.report(len(self.running), float(loss.mean()), edges)
 
-    def _end_some(self, n_pass: int) -> bool:
+    def _do_what_is_due(self, share: float) -> None:
+        """Condense coordinates and remove edges as scheduled; the loss was summed over a share of a pass."""
+        before, self.reached = self.reached, self.pace.done / self.work.batches.n_steps
+        stages, removals = self._condensations(), self._removals()
+        for number in sorted({n for n in stages if before < n <= self.reached}):
+            _condense(self.work, stages.index(number))
+            if self.judge is not None:
+                self.judge.forget()
+        due = [n for n in removals if before < n <= self.reached]
+        if due:
+            left = len(_REMOVALS) - removals.index(due[-1])
+            _remove(self.work, self.settings, left, self.work.loss / share, self.pace.hurry)
+
+    def _end_some(self) -> bool:
         """Take out the problems that have ended; return whether there were any."""
-        work = self.work
+        work, n_pass = self.work, self.reached
         flat_network = work.architecture.is_constant(work.parameters.views)
         finite = torch.isfinite(work.loss)
         ended = ~finite | (flat_network & (n_pass > (_RAMP + _WARM_UP) * self.settings.max_iter))
@@ -375,7 +395,7 @@ def _directions(n_outputs: int) -> Tensor:
     return (2.0 * signs - 1.0) / math.sqrt(_DIRECTIONS)
 
 
-def _schedule(step: int, total: int, rate: float | None) -> tuple[float, float]:
+def _schedule(step: float, total: int, rate: float | None) -> tuple[float, float]:
     """Return step size and multiple of the penalty: warm-up then half a cosine; up, level and down to one."""
     if rate is not None:
         return rate, 1.0
@@ -386,17 +406,21 @@ def _schedule(step: int, total: int, rate: float | None) -> tuple[float, float]:
     return _RATE * warm * 0.5 * (1.0 + math.cos(math.pi * done)), pressure
 
 
-def _remove(work: _Workspace, settings: Settings, number: int) -> None:
-    """Remove the edges whose joint importance is negligible, and more where a budget asks for it."""
+def _remove(work: _Workspace, settings: Settings, left: int, loss: Tensor, hurry: float) -> None:
+    """Remove the edges whose joint importance is negligible, and more where a budget asks for it, or a lack of time.
+
+    In too few steps edges do not become small, so part of the way to the size that the second-order phase can take is
+    gone at once.
+    """
     importance, order = work.importance().sort(dim=1)
-    kill = importance.cumsum(1) <= _NEGLIGIBLE**2 * 2.0 * work.loss.unsqueeze(1)
-    if settings.max_edges is not None:
+    kill = importance.cumsum(1) <= _NEGLIGIBLE**2 * 2.0 * loss.unsqueeze(1)
+    share = 1.0 if settings.max_edges is not None else min(1.0, 2.0 * hurry)
+    if share:
         # Geometric way down; the second-order phase goes the rest. The constant c sorts last and stays.
         n_parameters = order.shape[1]
         alive = (work.parameters.rows() != 0).sum(1, keepdim=True).double()
-        left = len(_REMOVALS) - number
-        goal = max(settings.max_edges, _START_EDGES)
-        target = (alive.log() * (1 - 1 / left) + math.log(goal) / left).exp().floor()
+        goal = max(settings.max_edges or 0, _START_EDGES)
+        target = (alive.log() * (1 - share / left) + math.log(goal) * share / left).exp().floor()
         n_kept = torch.minimum(target, alive) + work.parameters.views["c"].shape[1]
         kill |= torch.arange(n_parameters, device=order.device) < n_parameters - n_kept
     rows = work.removed.rows().scatter(1, order, kill.float().maximum(work.removed.rows().gather(1, order)))

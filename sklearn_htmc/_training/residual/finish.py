@@ -6,7 +6,7 @@ is measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from sklearn_htmc._network import Floats, SizePath
 from sklearn_htmc._training.core.architecture import Parameters
 from sklearn_htmc._training.core.certificate import certify
+from sklearn_htmc._training.core.deadline import SECOND_ORDER
 from sklearn_htmc._training.core.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.core.problems import Report, Settings
 from sklearn_htmc._training.core.task import End, Finished, Network, Task, described
@@ -35,6 +36,8 @@ _ROWS_PER_EDGE = 2  # beyond the budget growth stays below that
 _MEETING = 250  # edges: removal goes down to there, growth up
 _SEARCH_ROWS = 12_000  # the way to a budget looks at that many; the end looks at all
 _LINEAR = 0.01  # strength of the linear model from which networks grow
+_WAYS = 0.75  # share of the time that is left for the ways to a budget ...
+_DOWN = 0.3  # ... and of that for removal, where growth comes after it; the second growth is not for those in a hurry
 _FLOOR = 5e-4  # times the root mean square of the residual: least strength, against long chains of huge weights
 
 
@@ -68,20 +71,22 @@ class ResidualFamily:
         """Finish one problem; see `task.Family`."""
         architecture = self.architecture
         rows, budget = task.rows, settings.max_edges
-        judge = Problem(rows, task.strength, ResidualCalculus(settings.weighting))
+        judge = Problem(rows, task.strength, ResidualCalculus(settings.weighting), end.deadline)
         candidates = [
             c for c in _simple_candidates(architecture, rows, task.strength) if budget is None or _size(c) <= budget
         ]
         ways: list[Network] = []
-        if np.isfinite(mean_loss(*trained, rows)):  # else it has diverged, and a simple candidate takes its place
+        loss = mean_loss(*trained, rows)
+        if np.isfinite(loss):  # else it has diverged, and a simple candidate takes its place
+            end.watch(0, loss, _size(trained))
             ways = [trained]
             if settings.polish:
                 trained = _without_negligible(*trained, rows)
-                problem = judge.consistent(*trained)
-                if budget is None:
-                    ways = [_at_minimum(problem, trained, is_brief=settings.is_brief)]
-                else:
-                    ways = _to_budget(problem, trained, architecture, budget, task.seed, end)
+                ways = [trained]
+                if budget is not None:
+                    ways = _to_budget(judge.consistent(*trained), trained, architecture, budget, task.seed, end)
+                elif end.deadline.allows(SECOND_ORDER):
+                    ways = [_at_minimum(judge.consistent(*trained), trained, end, is_brief=settings.is_brief)]
             candidates.insert(0, ways[-1])
         objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
         best = candidates[int(np.argmin(np.where(np.isfinite(objectives), objectives, np.inf)))]
@@ -125,13 +130,14 @@ def _without_negligible(network: ResidualNetwork, parameters: Parameters, rows: 
     return network, parameters
 
 
-def _at_minimum(problem: Problem, network: Network, *, is_brief: bool) -> Network:
+def _at_minimum(problem: Problem, network: Network, end: End, *, is_brief: bool) -> Network:
     """Descend to a minimum, of removals too, where the network is small enough and the rows can tell where it is."""
     if _size(network) > min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(problem.rows.X)):
         return network
     if is_brief:
         return descend(problem, *network, max_steps=_BRIEF_STEPS, tol=1e-3).compacted()
     point = descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5)
+    end.watch(0, point.loss, point.n_edges)
     return pruned(problem, point, 0.0, patience=_PATIENCE).compacted()
 
 
@@ -166,25 +172,30 @@ def _to_budget(
     simple = _simple_candidates(room, rows, _LINEAR)
     linear, constant = simple[0], simple[-1]  # the same where no line is better than the mean
     trained = _most_important(*trained, rows, max(budget, _SECOND_ORDER_EDGES))
+    time = end.deadline.part(_WAYS)
+    ways: list[Callable[[Problem], Iterator[Point]]] = [lambda search: _down(search, trained, budget)]
+    if budget < _MEETING:  # one growth that goes all the way, and another try at the budget itself
+        whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
+        ways.append(lambda search: _up(search, linear, room, budget, max(budget, whole), seed))
+        ways.append(lambda search: _up(search, linear, room, budget, budget, seed + 1))
 
-    def one_way(way: Iterator[Point], stop: Stop) -> list[Point]:
-        points = []
-        for point in way:
+    def one_way(place: int, stop: Stop) -> list[Point]:
+        points, share = [], _DOWN if place == 0 and end.n_threads == 1 else 1.0
+        for point in ways[place](replace(search, deadline=time.part(share))):
             end.watch(0, point.loss, point.n_edges)
             stop.check()
             points.append(point)
         return points
 
-    ways = [_down(search, trained, budget)]
-    if budget < _MEETING:  # one growth that goes all the way, and another try at the budget itself
-        whole = min(_MEETING, len(rows.X) // _ROWS_PER_EDGE)
-        ways.append(_up(search, linear, room, budget, max(budget, whole), seed))
-        ways.append(_up(search, linear, room, budget, budget, seed + 1))
-    found = in_threads(one_way, ways, end.n_threads)
+    found = in_threads(one_way, range(len(ways)), end.n_threads)
     points = [point for way in found for point in way]
     if 2 * max((p.n_edges for p in points if p.n_edges <= budget), default=0) < budget:
         # Growth has run out of room or of moves: removal goes all the way.
-        points += one_way(shrink(search, found[0][-1], budget), Stop())
+        ways.append(lambda search: shrink(search, found[0][-1], budget))
+        points += one_way(len(ways) - 1, Stop())
+    if time.left <= 0:  # removal may not have come to the budget
+        cut = _most_important(*found[0][-1].compacted(), rows, budget)
+        points.append(descend(search, *cut, max_steps=_BRIEF_STEPS, tol=1e-3))
     networks = [constant, *(point.compacted() for point in points)]
     within = [network for network in networks if _size(network) <= budget]
     losses = [mean_loss(network, parameters, problem.rows) for network, parameters in within]

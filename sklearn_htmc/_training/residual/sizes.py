@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import torch
 
+from sklearn_htmc._training.core.deadline import SECOND_ORDER
 from sklearn_htmc._training.residual.growth import with_new_edges, with_new_neurons
 from sklearn_htmc._training.residual.network import ResidualNetwork
 from sklearn_htmc._training.second_order.gauss_newton import Point, Problem, descend
@@ -24,7 +25,7 @@ _WORTH = 1e-3  # relative fall of the objective that makes a move a success
 
 
 def grow(problem: Problem, point: Point, room: ResidualNetwork, n_edges: int, seed: int) -> Iterator[Point]:
-    """Yield networks as they grow, until they have more edges than asked for or nothing helps.
+    """Yield networks as they grow, until they have more edges than asked for, nothing helps, or time is up.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def grow(problem: Problem, point: Point, room: ResidualNetwork, n_edges: int, se
     yield point
     for share in _PRICES:
         price, failures, neurons_next = share * point.loss, 0, True
-        while failures < _FAILURES and point.n_edges <= n_edges:
+        while failures < _FAILURES and point.n_edges <= n_edges and problem.deadline.allows(SECOND_ORDER):
             if neurons_next:
                 trial = with_new_neurons(point, rows, price, generator, room)
             else:

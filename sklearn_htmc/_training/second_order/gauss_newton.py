@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sklearn_htmc._training.core.architecture import Parameters
 from sklearn_htmc._training.core.calculus import Calculus
+from sklearn_htmc._training.core.deadline import SECOND_ORDER, UNLIMITED, Deadline
 from sklearn_htmc._training.core.objective import Rows
 
 _MATRIX_ROWS = 4_000  # the matrix is a metric: that many rows are enough for it
@@ -72,11 +73,12 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is minimised: rows, strength, and the derivatives of the objective of a family of networks."""
+    """What is minimised: rows, strength, and the derivatives of the objective of a family of networks; and how long."""
 
     rows: Rows
     strength: float
     calculus: Calculus
+    deadline: Deadline = UNLIMITED
 
     def consistent(self, network: Any, parameters: Parameters) -> Problem:
         """Return the problem whose minimisers obey the identity of self-consistent points; see the module."""
@@ -206,6 +208,8 @@ def descend(problem: Problem, network: Any, parameters: Parameters, *, max_steps
     metric, damping = problem.metric_rows(), _DAMPING[0]
     point = problem.at(network, parameters)
     for _ in range(max_steps):
+        if not problem.deadline.allows(SECOND_ORDER):
+            break
         model = Quadratic.at(problem, point, metric)
         following, damping = _one_step(problem, point, model, damping)
         if following is None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sklearn_htmc._training.core.deadline import SECOND_ORDER
 from sklearn_htmc._training.second_order.gauss_newton import Point, Problem, Quadratic, descend
 
 _ROUND = 0.08  # share of the edges that go in one round
@@ -30,7 +31,7 @@ _HALVINGS = 6  # sizes of a removal that are tried
 
 
 def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
-    """Yield ever smaller networks, the last one within the budget.
+    """Yield ever smaller networks, the last one within the budget if there is time.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def shrink(problem: Problem, point: Point, budget: int) -> Iterator[Point]:
         Re-optimised networks with falling numbers of edges.
     """
     stuck = 0
-    while point.n_edges > budget:
+    while point.n_edges > budget and problem.deadline.allows(SECOND_ORDER):
         n_edges = point.n_edges
         n_removed = min(max(1, int(_ROUND * n_edges)), n_edges - budget)
         if stuck:
@@ -83,7 +84,7 @@ def pruned(problem: Problem, point: Point, price: float, *, patience: int = 0, n
         Re-optimised, and not above the start with the price of the edges included.
     """
     metric, n_tried, failures = problem.metric_rows(), max(1, int(_TRIED * point.n_edges)), 0
-    while point.n_edges > 1 and (n_tried or failures < patience):
+    while point.n_edges > 1 and (n_tried or failures < patience) and problem.deadline.allows(SECOND_ORDER):
         model = Quadratic.at(problem, point, metric)
         inverse = inverse_of(model.H + _rescalings(point, model))
         # What the data term loses, less what the norm gains to first order; twice that much gain may still pay.

@@ -19,6 +19,7 @@ import torch
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc._training.core.architecture import Parameters
+from sklearn_htmc._training.core.deadline import MISSING, SECOND_ORDER
 from sklearn_htmc._training.core.objective import Rows, mean_loss
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
 from sklearn_htmc._training.core.task import Begun, End, Finished, Network, Task, described
@@ -36,6 +37,7 @@ from sklearn_htmc._training.spline.neurons import (
 )
 from sklearn_htmc._training.spline.shallow import Bounds, Lift, constant, solved, solved_path
 
+_MINIMISING, _BEFORE_BUDGET, _GROWING, _TRAINING = 0.8, 0.3, 0.6, 0.6  # shares of the time that is left, where short
 _RIVAL = 1.5  # objective of a trained network, relative to one layer as large, up to which it goes on
 _TRIAL_ROWS = 4_000  # of the training that says whether more of it can win, at most ...
 _TRIAL_PASSES, _TRIAL_STEPS = 100, 1_200  # ... and passes, more where they are fewer steps
@@ -80,6 +82,11 @@ class _Search:
         """Return the problem on that many rows where there are more."""
         rows = self.judge.rows.thinned(n_rows)
         return self if rows is self.judge.rows else replace(self, judge=replace(self.judge, rows=rows))
+
+    def within(self, share: float) -> _Search:
+        """Return the problem with a share of the time that is left."""
+        deadline = self.end.deadline.part(share)
+        return replace(self, judge=replace(self.judge, deadline=deadline), end=replace(self.end, deadline=deadline))
 
     def value(self, network: Network) -> float:
         """Return the objective, infinite where it is not finite."""
@@ -136,7 +143,8 @@ class SplineFamily:
         rows = task.rows.thinned(_TRIAL_ROWS)
         trial = self._trials(rows, [task.strength], task.seed, settings, watch)[0]
         generator = torch.Generator().manual_seed(task.seed)
-        search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, End(watch, 1))
+        end = End(watch, 1, settings.deadline)
+        search = _Search(Problem(rows, task.strength, SplineCalculus(), end.deadline), generator, end)
         start = trial.network
         equal = self._solved(search, start, self._fair(search, start), _TRIAL_WORTH)
         is_all = rows is task.rows and len(trial.curve) == settings.max_iter
@@ -158,7 +166,8 @@ class SplineFamily:
         rows, n = rows.thinned(_TRIAL_ROWS), len(strengths)
         n_steps = max(settings.min_steps, -(-len(rows.X) // settings.batch_size))  # of a pass
         n_passes = max(_TRIAL_PASSES, -(-_TRIAL_STEPS // n_steps))
-        short = replace(settings, max_iter=min(n_passes, settings.max_iter))
+        time = settings.deadline.part(_TRAINING)
+        short = replace(settings, max_iter=min(n_passes, settings.max_iter), deadline=time)
         problems = Problems(tuple(strengths), (seed,) * n, np.tile(rows.weights.numpy(), (n, 1)))
         X, y = rows.X.float(), rows.y.float()
         trained = train(self.trained, X, y, problems, short, n_rows=len(X), report=watch)
@@ -168,21 +177,23 @@ class SplineFamily:
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""
         rows, generator = task.rows, torch.Generator().manual_seed(task.seed)
-        search = _Search(Problem(rows, task.strength, SplineCalculus()), generator, end)
+        search = _Search(Problem(rows, task.strength, SplineCalculus(), end.deadline), generator, end)
         mean = self.architecture.of(constant(self.architecture, rows))
         start = self._start(trained, rows)
-        minimised = self._minimised(search, start, known=not settings.trial) if settings.polish else start
+        first = search.within(_MINIMISING if self.max_neurons is None else _BEFORE_BUDGET)
+        minimised = self._minimised(first, start, known=not settings.trial) if settings.polish else start
         candidates = [minimised, start, mean]
         best = min(candidates, key=search.value)
         if not self._fits(best):
             candidates = [c for c in candidates if self._fits(c)]
             if settings.polish:
-                candidates.append(self._grown(search))
+                candidates.append(self._grown(search.within(_GROWING)))
                 if sum(best[0].neurons) <= _NEARLY * (self.max_neurons or 0):
                     candidates.append(self._shrunk(search, best))
             best = min(candidates, key=search.value)
         best = without_idle(*best, rows)
-        other = torch.Generator().manual_seed(task.seed + 1) if settings.polish else None
+        looks = settings.polish and end.deadline.allows(MISSING)
+        other = torch.Generator().manual_seed(task.seed + 1) if looks else None
         return described(task, *best, certify(*best, rows, task.strength, other), curve)
 
     def measured(self, task: Task, trained: Network, settings: Settings, curve: Floats) -> Finished:
@@ -274,6 +285,9 @@ class SplineFamily:
                 break
             following = descend(problem, point.network, point.parameters, max_steps=_STEPS, tol=_FALL)
             search.end.watch(0, following.loss, following.n_edges)
+            if not search.end.deadline.allows(SECOND_ORDER):
+                point = following
+                break
             converged = before - following.objective <= _WORTH * following.objective
             before, point = following.objective, following
             if self.architecture.penalty == "multitask":
@@ -303,6 +317,8 @@ class SplineFamily:
         for _ in range(min(2 * limit, _GROWTH * self.rounds)):
             n_neurons = sum(point.network.neurons)
             room = min(max(1, int(_ROUND * n_neurons)), limit - n_neurons)
+            if not search.end.deadline.allows(SECOND_ORDER):
+                break
             grown = with_violations(judge, point, search.generator, GLANCE, room=room)
             trial = point.compacted() if grown is None else grown
             problem = _movable(judge, *trial)
@@ -322,7 +338,8 @@ class SplineFamily:
         judge, point = search.judge, search.judge.at(*start)
         while not self._fits((point.network, point.parameters)):
             n_neurons, budget = sum(point.network.neurons), self.max_neurons or 0
-            n_gone = min(max(1, int(_ROUND * n_neurons)), n_neurons - budget)
+            in_time = search.end.deadline.allows(SECOND_ORDER)
+            n_gone = min(max(1, int(_ROUND * n_neurons)), n_neurons - budget) if in_time else n_neurons - budget
             problem = _movable(judge, *point.compacted())
             smaller = fewer_neurons(judge if problem is None else problem, point, n_gone, exact=problem is not None)
             if problem is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from sklearn_htmc._training.core.architecture import Arrays, Parameters
+from sklearn_htmc._training.core.deadline import SECOND_ORDER
 from sklearn_htmc._training.core.objective import Rows
 from sklearn_htmc._training.core.task import End, Network
 from sklearn_htmc._training.second_order.gauss_newton import Problem
@@ -28,6 +29,7 @@ _FEW = 10  # neurons found, or fewer, after which the effort doubles ...
 _EFFORT = 4.0  # ... up to this
 _CONFIRMED = 2  # searches in a row with all effort that find nothing
 _FIRST = 0.5  # multiple of the strength in the first round of a composition: from there the norm comes down
+_TURN = 2.0  # times its equal share of a time that is short, that a strength may take
 _ALL_KNOTS = 1_000  # rows of one feature up to which all knots are there from the start
 
 
@@ -152,8 +154,9 @@ def solved_path(
     """
     lift = Lift(network)
     columns = Columns.of(lift.shallow, rows, _at_hand(lift, start, rows, bounds.limit))
-    for strength in strengths:
-        columns = _descended(lift, columns, strength, generator, end, bounds)
+    for place, strength in enumerate(strengths):
+        own = replace(end, deadline=end.deadline.part(min(1.0, _TURN / (len(strengths) - place))))
+        columns = _descended(lift, columns, strength, generator, own, bounds)
         shallow, parameters = lift.shallow.of(columns.arrays())
         yield lift.lifted(*shallow.compact(parameters.views, 0))
 
@@ -177,6 +180,8 @@ def _descended(
         size, residual = columns.size, columns.residual()
         loss = 0.5 * float(columns.rows.weights @ residual.square().sum(1))
         end.watch(0, loss, int(np.count_nonzero(columns.x)))
+        if not end.deadline.allows(SECOND_ORDER):
+            break
         objective = loss + strength * lift.price(size)
         if (bounds.worth and before - objective <= bounds.worth * objective) or (is_deep and size == 0 and n_round):
             break
