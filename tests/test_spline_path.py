@@ -182,5 +182,5 @@ def test_the_fit_starts_where_a_path_over_all_rows_has_come_to(rng):
     choice = chosen(X, y, [np.arange(120) % 3 == 0], skip=False)
     rising = tuple(STRENGTHS[choice.index :][::-1])
     steps = Steps(rising, tuple(passes(rising, 20, is_warm=True)))
-    *_, (_, [last]) = walk(X, y, problems, steps, family=family, settings=settings)
-    assert_array_equal(last.network[1].flat, choice.begun.network[1].flat)
+    *_, last = walk(X, y, problems, steps, family=family, settings=settings)
+    assert_array_equal(last.ends[0].network[1].flat, choice.begun.network[1].flat)
