@@ -215,7 +215,7 @@ class NetworkRegressor(TableRegressor):
         self._warn_if_not_optimal()
 
     def _warn_if_not_optimal(self) -> None:
-        """Warn where more passes would find a better network, or where alpha leaves none; the caller is called by fit."""
+        """Warn where more passes would find a better network, or alpha leaves none; for callers that fit calls."""
         if self.alpha_ > self._largest_alpha:
             warnings.warn(
                 f"alpha is {self.alpha_:g}, above {self._largest_alpha:g}: nothing is left but the mean of y, since "
