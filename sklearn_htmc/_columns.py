@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NUMBERS = "biufc"  # kinds of dtypes
+_NOT_CONVERTED = ("could not convert string to float", "must be a string or a real number")  # from numpy and Python
 _TIMES = ("date", "timestamp", "time", "duration", "period")  # how the names of dtypes of times begin
 _CATEGORIES = ("category", "categorical", "enum")
 _ENCODE = (
@@ -45,13 +46,16 @@ def only_numbers(X: Any, y: Any = None) -> Iterator[None]:
     _require(y, "y", _REGRESSOR)
     try:
         yield
-    except ValueError as error:
-        if not str(error).startswith("could not convert string to float"):
+    except (TypeError, ValueError) as error:
+        if not any(words in str(error) for words in _NOT_CONVERTED):
             raise
         for given, name, remedy in ((X, "X", _ENCODE), (y, "y", _REGRESSOR)):
             for where, column in _columns(given):
-                if (text := _text_in(column)) is not None:
-                    raise ValueError(f"{name} must hold numbers, got the text {text!r}{where}; {remedy}.") from error
+                found = _stranger_in(column)
+                if isinstance(found, str | bytes):
+                    raise ValueError(f"{name} must hold numbers, got the text {found!r}{where}; {remedy}.") from error
+                if found is not None:
+                    raise ValueError(f"{name} must hold numbers, got the time {found}{where}; {_COUNT}.") from error
         raise
 
 
@@ -89,7 +93,8 @@ def _columns(given: Any) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(given, list | tuple):
         given = _as_array(given)
-    if getattr(getattr(given, "dtype", None), "kind", "f") in _NUMBERS:  # or nothing of which we know columns
+    is_known = hasattr(given, "ndim") and not hasattr(given, "nnz")  # what is sparse holds numbers
+    if not is_known or getattr(getattr(given, "dtype", None), "kind", "f") in _NUMBERS:
         return
     if given.ndim == 2:
         yield from ((f" in column {place}", given[:, place]) for place in range(given.shape[1]))
@@ -110,14 +115,16 @@ def _kind(column: Any) -> str:
     return str(getattr(column, "dtype", "")).lower()
 
 
-def _text_in(column: Any) -> str | None:
-    """Return the first text that is no number."""
+def _stranger_in(column: Any) -> Any:
+    """Return the first text that is no number or the first time in a column of objects, or None."""
     for value in np.asarray(column, dtype=object).ravel():
         if isinstance(value, str | bytes):
             try:
                 float(value)
             except ValueError:
-                return str(value)
+                return value
+        elif hasattr(value, "isoformat"):
+            return value
     return None
 
 

@@ -111,6 +111,10 @@ BAD_FRAMES = {
         "X must hold numbers, got times in column 'what', of type datetime64.*turn times into numbers, such as days",
     ),
     "times alone": ((pd.DataFrame({"day": DAYS}), Y), "X must hold numbers, got times in column 'day'"),
+    "days among objects": (
+        (frame_with(pd.Series(DAYS.dt.date, dtype=object)), Y),
+        "X must hold numbers, got the time 2020-01-01 in column 'what'; turn times into numbers",
+    ),
     "times of a zone": ((frame_with(DAYS.dt.tz_localize("UTC")), Y), "got times in column 'what'"),
     "durations": ((frame_with(DAYS - DAYS[0]), Y), "got times in column 'what', of type timedelta"),
     "periods": ((frame_with(pd.period_range("2020", periods=60)), Y), r"times in column 'what', of type period\[d\]"),
