@@ -133,7 +133,7 @@ class DeepSplineRegressor(NetworkRegressor):
     n_knots_ : int
         Only for one feature: knots of the fitted spline.
     n_edges_ : int
-        Nonzero parameters, the free output constant not counted.
+        Nonzero parameters, the free output constant not counted: ``network_.n_edges``.
     n_neurons_ : int
         ReLU neurons left.
     objective_ : float

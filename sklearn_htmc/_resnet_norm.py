@@ -44,7 +44,8 @@ class ResNetNormRegressor(NetworkRegressor):
         chooses it by held-out error inside fit (three folds, one hold-out of a tenth above 10,000 rows), then refits
         on all rows.
     n_blocks : int, default=2
-        Residual blocks. One is enough for smooth additive-like targets.
+        Residual blocks. One is enough for smooth additive-like targets. ``network_.n_blocks`` are those that have
+        kept neurons.
     width : int, default=32
         Coordinates of the stream. Increase it with the number of features that matter.
     n_neurons : int, default=64
@@ -90,7 +91,7 @@ class ResNetNormRegressor(NetworkRegressor):
     network_ : SparseNetwork
         The fitted function in raw units; `predict` is a call of it.
     n_edges_ : int
-        Nonzero parameters, biases included and the free output constant not.
+        Nonzero parameters, biases included and the free output constant not: ``network_.n_edges``.
     n_neurons_ : int
         ReLU neurons left.
     resnet_norm_ : float
