@@ -226,9 +226,9 @@ class NetworkRegressor(TableRegressor):
         has_stopped = self.early_stopping and self.n_iter_ < self.max_iter
         if self._typical_violation > self.tol and not has_stopped:
             warnings.warn(
-                f"stationarity_ is {self.stationarity_:.2g}, and after {self.n_iter_} iterations half of the "
-                f"conditions for an optimum were missed by over {self._typical_violation:.2g} * alpha, above "
-                f"tol={self.tol:g}: training was too short for this alpha. Increase max_iter or alpha.",
+                f"stationarity_ is {self.stationarity_:.2g}, and after {self.n_iter_} iterations the conditions for an "
+                f"optimum were typically missed by {self._typical_violation:.2g} * alpha, above tol={self.tol:g}: "
+                "training was too short for this alpha. Increase max_iter or alpha.",
                 ConvergenceWarning,
                 stacklevel=4,  # the line that calls fit
             )

@@ -95,7 +95,7 @@ class DeepSplineRegressor(NetworkRegressor):
         first layer, training ends with them. With fewer than 300 passes the second-order phase of a composition has
         fewer rounds as well. ``ranks=()`` is solved without training.
     tol : float, default=1.0
-        In units of alpha: a fit warns if the median violation of the conditions for an optimum ends above it.
+        In units of alpha: a fit warns if the mean violation of the conditions for an optimum ends above it.
     batch_size : int or "auto", default="auto"
         Rows of a gradient step; "auto" takes 128 (all rows where they are fewer), 256 above 10,000 rows.
     early_stopping : bool, default=False

@@ -297,7 +297,7 @@ class RegularizationPath:
     objective, loss, norm, stationarity : ndarray of shape (n_problems,)
         Objective, data term, penalty value at strength one, and the certificate, on the rows of the problem.
     typical_violation : ndarray of shape (n_problems,)
-        Median violation of the optimality conditions when training ended, in units of the strength; NaN where that
+        Typical violation of the optimality conditions when training ended, in units of the strength; NaN where that
         says nothing, as with a budget.
     n_edges : ndarray of shape (n_problems,)
         Nonzero parameters, the free output constant not counted.

@@ -25,8 +25,8 @@ class Certificate:
         ``max_p dist(-dL/dt_p, strength omega_p d|t_p|) / omega_p`` over all edges with positive ``omega_p``.
     typical : float
         Median of the same distances, in units of the strength. A few edges of next to no effect make the largest one
-        large in every fit; the median is small in those that have been trained to their end. A family may put that of
-        another stage here.
+        large in every fit; the median is small in those that have been trained to their end. A family may put the mean,
+        or that of another stage, here.
     gradient, weights : Parameters
         ``dL/dt`` and ``omega``.
     feature_norms : ndarray of shape (n_features,)

@@ -51,7 +51,7 @@ def certify(
                 violation = (g + strength * slope.views[name][0]).norm(dim=0)
             violations.append(violation.flatten())
     together = torch.cat(violations)
-    worst, typical = float(together.max()), float(together.median()) / strength
+    worst, typical = float(together.max()), float(together.mean()) / strength
     if generator is not None:
         for _, found in searched(network, parameters, rows, generator, _EFFORT if network.n_layers == 1 else 1):
             worst = max(worst, float(found.size.max()) - strength)
