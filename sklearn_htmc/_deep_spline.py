@@ -94,7 +94,7 @@ class DeepSplineRegressor(NetworkRegressor):
         Where 100 passes, or 1,200 steps, over at most 4,000 rows end above the lasso over equally many neurons of the
         first layer, training ends with them. With fewer than 300 passes the second-order phase of a composition has
         fewer rounds as well. ``ranks=()`` is solved without training.
-    tol : float, default=1.0
+    tol : float, default=1.2
         In units of alpha: a fit warns if the mean violation of the conditions for an optimum ends above it.
     batch_size : int or "auto", default="auto"
         Rows of a gradient step; "auto" takes 128 (all rows where they are fewer), 256 above 10,000 rows.
@@ -203,7 +203,7 @@ class DeepSplineRegressor(NetworkRegressor):
         skip: bool = True,
         max_neurons: int | None = None,
         max_iter: int = 300,
-        tol: float = 1.0,
+        tol: float = 1.2,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

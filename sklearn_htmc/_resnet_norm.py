@@ -58,7 +58,7 @@ class ResNetNormRegressor(NetworkRegressor):
         network within the budget; `path_` then has the best ones of all sizes.
     max_iter : int, default=300
         Passes over the rows in the first-order phase.
-    tol : float, default=1.0
+    tol : float, default=1.2
         In units of alpha: a fit warns if the median violation of the conditions for an optimum was above it when
         training ended. Then more passes find a better network. With enough of them it ends near 0.1. Fits with
         `max_edges` do not warn.
@@ -165,7 +165,7 @@ class ResNetNormRegressor(NetworkRegressor):
         weighting: str = "sensitivity",
         max_edges: int | None = None,
         max_iter: int = 300,
-        tol: float = 1.0,
+        tol: float = 1.2,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

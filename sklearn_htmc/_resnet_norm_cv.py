@@ -93,7 +93,7 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         weighting: str = "sensitivity",
         max_edges: int | None = None,
         max_iter: int = 300,
-        tol: float = 1.0,
+        tol: float = 1.2,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
