@@ -1,9 +1,5 @@
 """Sphinx configuration; built with warnings as errors by `make doc`."""
 
-import warnings
-
-from sklearn.exceptions import ConvergenceWarning
-
 import sklearn_htmc
 
 project = "sklearn-htmc"
@@ -40,6 +36,3 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_memory": False,
 }
-
-# The gallery shows the estimator, not how close a short run came to its optimum.
-warnings.filterwarnings("ignore", category=ConvergenceWarning)

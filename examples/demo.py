@@ -1,14 +1,12 @@
 """Real buildings, familiar models, and the gates that each of them takes: `make demo`."""
 
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
 from sklearn.ensemble import GradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neural_network import MLPRegressor
@@ -88,7 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with warnings.catch_warnings():
-        # Some fits stop at max_iter and say so; the table shows what they are worth all the same.
-        warnings.filterwarnings("ignore", category=ConvergenceWarning)
-        main()
+    main()

@@ -24,7 +24,7 @@ X_test, y_test = make_friedman1(n_samples=1000, n_features=6, random_state=1)
 models = {
     "RidgeCV": RidgeCV(),
     "GradientBoostingRegressor": GradientBoostingRegressor(random_state=0),
-    "ResNetNormRegressor": ResNetNormRegressor(alpha=0.003, max_edges=150, tol=0.2, random_state=0),
+    "ResNetNormRegressor": ResNetNormRegressor(alpha=0.003, max_edges=150, random_state=0),
 }
 
 # %%

@@ -90,6 +90,23 @@ def worthwhile_device(device: str, n_rows: int) -> str:
     return "cuda" if n_rows > _HOLD_OUT_ROWS and torch.cuda.is_available() else "cpu"
 
 
+class Absent:
+    """An attribute that only some fits have: where an instance has none, the error says when there is one."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """Raise AttributeError; what an instance holds comes before this descriptor."""
+        if instance is None:
+            return self
+        raise AttributeError(f"{owner.__name__} has no {self.name} {self.when}.")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Take the name of the attribute."""
+        self.name = name
+
+
 class NetworkRegressor(TableRegressor):
     """Base of the regressors: everything between a table of data and a batch of problems, and back."""
 
@@ -112,6 +129,7 @@ class NetworkRegressor(TableRegressor):
 
     # What a subclass says about itself.
 
+    _largest_alpha: ClassVar[float] = math.inf  # from which on nothing but the mean is left
     _choice_rows: ClassVar[int | None] = None  # on which alpha is chosen, at most
 
     def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
@@ -178,8 +196,9 @@ class NetworkRegressor(TableRegressor):
         try:
             device = torch.device(name)
         except RuntimeError as error:
+            hint = "; say 'cuda' for a GPU" if "gpu" in name.lower() else ""
             raise ValueError(
-                f"device must be 'auto' or a torch device like 'cpu' or 'cuda:0', got {name!r}."
+                f"device must be 'auto' or a torch device like 'cpu' or 'cuda:0', got {name!r}{hint}."
             ) from error
         available = {
             "cpu": True,
@@ -212,16 +231,26 @@ class NetworkRegressor(TableRegressor):
         self._warn_if_not_optimal(deadline)
 
     def _warn_if_not_optimal(self, deadline: Deadline) -> None:
+        """Warn where more passes would find a better network, or alpha leaves none; for callers that fit calls."""
+        if self.alpha_ > self._largest_alpha:
+            warnings.warn(
+                f"alpha is {self.alpha_:g}, above {self._largest_alpha:g}: nothing is left but the mean of y, since "
+                "alpha is a threshold on correlations. Decrease alpha; useful values are 1e-4 to 1e-1.",
+                UserWarning,
+                stacklevel=4,
+            )
+        has_stopped = self.early_stopping and self.n_iter_ < self.max_iter
         if deadline.is_interrupted or deadline.refused:
             state = (
                 f"network_ is the best one so far, after {self.n_iter_} of at most max_iter={self.max_iter} passes, "
                 f"with stationarity_ {self.stationarity_:.2g}"
             )
             warnings.warn(self._cut_short(deadline, state), ConvergenceWarning, stacklevel=4)
-        elif not self.stationarity_ <= self.tol:
+        elif self._typical_violation > self.tol and not has_stopped:
             warnings.warn(
-                f"stationarity_ is {self.stationarity_:.2g}, above tol={self.tol:g}, after {self.n_iter_} iterations: "
-                "the network is usable but not an exact optimum. Increase max_iter or tol.",
+                f"stationarity_ is {self.stationarity_:.2g}, and after {self.n_iter_} iterations the conditions for an "
+                f"optimum were typically missed by {self._typical_violation:.2g} * alpha, above tol={self.tol:g}: "
+                "training was too short for this alpha. Increase max_iter or alpha.",
                 ConvergenceWarning,
                 stacklevel=4,  # the line that calls fit
             )
@@ -251,7 +280,8 @@ class NetworkRegressor(TableRegressor):
         standardised = in_units(
             network, table.features.inverse(), table.targets.inverse(), input_range=table.input_range, clip=False
         )
-        return self._family(network.n_features, network.n_outputs, network).architecture.arrays_of(standardised)
+        architecture = self._family(network.n_features, network.n_outputs, network).architecture
+        return architecture.arrays_of(standardised.uncentered())
 
     def _chosen_alpha(
         self,
@@ -505,10 +535,11 @@ class NetworkRegressor(TableRegressor):
     def _set_network(self, path: RegularizationPath) -> None:
         """Set what a fit says about its network."""
         self.network_ = path.networks[0]
-        self.n_edges_ = int(path.n_edges[0])
+        self.n_edges_ = self.network_.n_edges
         self.n_neurons_ = self.network_.n_neurons
         self.objective_ = float(path.objective[0])
         self.stationarity_ = float(path.stationarity[0])
+        self._typical_violation = float(path.typical_violation[0])
         self.loss_curve_ = path.loss_curves[0].tolist()
         self.n_iter_ = len(self.loss_curve_)
         total = path.feature_norms[0].sum()

@@ -94,8 +94,8 @@ class DeepSplineRegressor(NetworkRegressor):
         Where 100 passes, or 1,200 steps, over at most 4,000 rows end above the lasso over equally many neurons of the
         first layer, training ends with them. With fewer than 300 passes the second-order phase of a composition has
         fewer rounds as well. ``ranks=()`` is solved without training.
-    tol : float, default=0.05
-        A fit whose `stationarity_` ends above it warns.
+    tol : float, default=1.2
+        In units of alpha: a fit warns if the mean violation of the conditions for an optimum ends above it.
     batch_size : int or "auto", default="auto"
         Rows of a gradient step; "auto" takes 128 (all rows where they are fewer), 256 above 10,000 rows.
     early_stopping : bool, default=False
@@ -142,7 +142,7 @@ class DeepSplineRegressor(NetworkRegressor):
     n_knots_ : int
         Only for one feature: knots of the fitted spline.
     n_edges_ : int
-        Nonzero parameters, the free output constant not counted.
+        Nonzero parameters, the free output constant not counted: ``network_.n_edges``.
     n_neurons_ : int
         ReLU neurons left.
     objective_ : float
@@ -212,7 +212,7 @@ class DeepSplineRegressor(NetworkRegressor):
         skip: bool = True,
         max_neurons: int | None = None,
         max_iter: int = 300,
-        tol: float = 0.05,
+        tol: float = 1.2,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -299,7 +299,7 @@ class DeepSplineRegressor(NetworkRegressor):
             raise AttributeError(f"{type(self).__name__} has no layers_ before fit.")
         return tuple(
             SplineLayer(b.outer.toarray(), b.inner.toarray(), -b.bias, b.matrix.toarray(), b.offset)
-            for b in self.network_.blocks
+            for b in self.network_.uncentered().blocks
         )
 
     def to_spline(self) -> PPoly | list[PPoly]:

@@ -94,7 +94,7 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
         skip: bool = True,
         max_neurons: int | None = None,
         max_iter: int = 300,
-        tol: float = 0.05,
+        tol: float = 1.2,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

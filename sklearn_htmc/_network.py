@@ -7,7 +7,7 @@ scipy only and states the exact meaning of the fitted function.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from numbers import Integral
 from typing import Any
@@ -114,8 +114,11 @@ class Block:
 class SparseNetwork:
     """A compacted ReLU network: raw features in, raw targets out.
 
-    The function is ``f(x) = blocks[-1](... blocks[0](clip(x)))`` where ``clip`` saturates every feature at
+    The function is ``f(x) = blocks[-1](... blocks[0](clip(x) - center))`` where ``clip`` saturates every feature at
     ``input_range`` if the flag of that name is set and is the identity otherwise. All arithmetic is float64.
+
+    What is counted does not depend on units: ``center`` and the offset of the last block say where features and targets
+    have their zero and are no edges.
 
     Attributes
     ----------
@@ -125,6 +128,8 @@ class SparseNetwork:
         Smallest and largest value of every feature seen in fit: what a circuit must cover.
     clip : bool
         Whether inputs are saturated at ``input_range`` before the first block.
+    center : ndarray of shape (n_features,) or None
+        From where the first block measures the features; None is zero.
 
     Examples
     --------
@@ -141,6 +146,7 @@ class SparseNetwork:
     blocks: tuple[Block, ...]
     input_range: Floats
     clip: bool
+    center: Floats | None = None
 
     @property
     def n_features(self) -> int:
@@ -158,11 +164,28 @@ class SparseNetwork:
         return sum(block.n_neurons for block in self.blocks)
 
     @property
+    def n_blocks(self) -> int:
+        """Number of blocks with neurons; those that only embed the features or read the targets out do not count."""
+        return sum(block.n_neurons > 0 for block in self.blocks)
+
+    @property
     def n_edges(self) -> int:
-        """Number of nonzero parameters; an identity and the offset of the last block are not counted."""
+        """Number of nonzero weights, biases and inner offsets; those of an identity are not counted.
+
+        Neither are `center` and the offset of the last block: the number is that of the network in standardised units.
+        """
         weights = sum(b.inner.nnz + b.outer.nnz + (0 if b.skip is None else b.skip.nnz) for b in self.blocks)
         biases = sum(np.count_nonzero(b.bias) + np.count_nonzero(b.offset) for b in self.blocks)
         return int(weights + biases - np.count_nonzero(self.blocks[-1].offset))
+
+    def uncentered(self) -> SparseNetwork:
+        """Return the same function without `center`, which becomes part of the first block: perhaps with more edges."""
+        if self.center is None:
+            return self
+        first, *rest = self.blocks
+        bias, offset = first.bias - first.inner @ self.center, first.offset - first.matrix @ self.center
+        # An identity stays one.
+        return replace(self, blocks=(replace(first, bias=bias, offset=offset), *rest), center=None)
 
     def __call__(self, X: Any) -> Floats:
         """Evaluate the network.
@@ -203,6 +226,8 @@ class SparseNetwork:
         h: Floats = np.asarray(X.toarray() if issparse(X) else X, dtype=np.float64)
         if self.clip:
             h = np.minimum(np.maximum(h, self.input_range[0]), self.input_range[1])
+        if self.center is not None:
+            h = h - self.center
         for block in self.blocks:
             h = block(h)
         return h
@@ -253,7 +278,7 @@ class SparseNetwork:
         targets = names_of_units(target_names, self.n_outputs, targets_beside(features, self.n_outputs), "target_names")
         if both := set(features) & set(targets):
             raise ValueError(f"target_names must differ from those of the features, got {sorted(both)[0]!r} for both.")
-        return "\n".join(line.text(int(precision)) for line in statements(self, features, targets))
+        return "\n".join(line.text(int(precision)) for line in statements(self.uncentered(), features, targets))
 
     def __str__(self) -> str:
         """Return the function as text."""
@@ -267,7 +292,7 @@ class SparseNetwork:
         """Say the sizes, not the numbers."""
         return (
             f"SparseNetwork(n_features={self.n_features}, n_outputs={self.n_outputs}, "
-            f"n_blocks={len(self.blocks)}, n_neurons={self.n_neurons}, clip={self.clip})"
+            f"n_blocks={self.n_blocks}, n_neurons={self.n_neurons}, clip={self.clip})"
         )
 
 
@@ -340,6 +365,9 @@ class RegularizationPath:
         The fitted functions, standardised features in and standardised targets out.
     objective, loss, norm, stationarity : ndarray of shape (n_problems,)
         Objective, data term, penalty value at strength one, and the certificate, on the rows of the problem.
+    typical_violation : ndarray of shape (n_problems,)
+        Typical violation of the optimality conditions when training ended, in units of the strength; NaN where that
+        says nothing, as with a budget.
     n_edges : ndarray of shape (n_problems,)
         Nonzero parameters, the free output constant not counted.
     validation_loss : ndarray of shape (n_problems,)
@@ -358,6 +386,7 @@ class RegularizationPath:
     loss: Floats
     norm: Floats
     stationarity: Floats
+    typical_violation: Floats
     n_edges: NDArray[np.int64]
     validation_loss: Floats
     loss_curves: tuple[Floats, ...]

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc._base import NetworkRegressor, automatic_batch
+from sklearn_htmc._base import Absent, NetworkRegressor, automatic_batch
 from sklearn_htmc._network import RegularizationPath, SizePath, SparseNetwork
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class ResNetNormRegressor(NetworkRegressor):
         chooses it by held-out error inside fit: networks of three folds (of one hold-out of a tenth above 10,000 rows)
         are trained along six rising values, and one of all rows goes the same way up to the best of them.
     n_blocks : int, default=2
-        Residual blocks. One is enough for smooth additive-like targets.
+        Residual blocks. One is enough for smooth additive-like targets. ``network_.n_blocks`` are those that have
+        kept neurons.
     width : int, default=32
         Coordinates of the stream. Increase it with the number of features that matter.
     n_neurons : int, default=64
@@ -59,9 +60,10 @@ class ResNetNormRegressor(NetworkRegressor):
         network within the budget; `path_` then has the best ones of all sizes.
     max_iter : int, default=300
         Passes over the rows in the first-order phase.
-    tol : float, default=0.05
-        A fit whose `stationarity_` ends above it warns. Fits of networks end at the order of alpha; see the page on
-        theory for why a value far below alpha is out of reach for them.
+    tol : float, default=1.2
+        In units of alpha: a fit warns if the median violation of the conditions for an optimum was above it when
+        training ended. Then more passes find a better network. With enough of them it ends near 0.1. Fits with
+        `max_edges` do not warn.
     batch_size : int or "auto", default="auto"
         Rows of a gradient step; "auto" takes 128 (all rows where they are fewer), 256 above 10,000 rows.
     early_stopping : bool, default=False
@@ -99,7 +101,7 @@ class ResNetNormRegressor(NetworkRegressor):
     network_ : SparseNetwork
         The fitted function in raw units; `predict` is a call of it.
     n_edges_ : int
-        Nonzero parameters, biases included and the free output constant not.
+        Nonzero parameters, biases included and the free output constant not: ``network_.n_edges``.
     n_neurons_ : int
         ReLU neurons left.
     resnet_norm_ : float
@@ -147,7 +149,7 @@ class ResNetNormRegressor(NetworkRegressor):
     >>> from sklearn.datasets import make_friedman1
     >>> from sklearn_htmc import ResNetNormRegressor
     >>> X, y = make_friedman1(n_samples=300, random_state=0)
-    >>> model = ResNetNormRegressor(alpha=0.01, tol=0.1, random_state=0).fit(X, y)
+    >>> model = ResNetNormRegressor(alpha=0.01, random_state=0).fit(X, y)
     >>> bool(model.score(X, y) > 0.9)
     True
     >>> model.predict(X[:2]).shape
@@ -173,7 +175,7 @@ class ResNetNormRegressor(NetworkRegressor):
         weighting: str = "sensitivity",
         max_edges: int | None = None,
         max_iter: int = 300,
-        tol: float = 0.05,
+        tol: float = 1.2,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -224,7 +226,10 @@ class ResNetNormRegressor(NetworkRegressor):
             max_edges=own.max_edges,
         )
 
-    path_: Any
+    _largest_alpha: ClassVar[float] = 1.0
+    path_: Any = Absent(
+        "before a fit with max_edges, like max_edges=200; for networks at many values of alpha call path(X, y)"
+    )
 
     def _set_own_attributes(self, path: RegularizationPath) -> None:
         self.resnet_norm_ = float(path.norm[0])
@@ -312,6 +317,7 @@ class ResNetNormRegressor(NetworkRegressor):
             loss=sizes.loss[[place]],
             norm=sizes.norm[[place]],
             stationarity=sizes.stationarity[[place]],
+            typical_violation=np.array([np.nan]),
             n_edges=sizes.n_edges[[place]],
             validation_loss=sizes.validation_loss[[place]],
             feature_norms=sizes.feature_norms[[place]],

@@ -79,7 +79,7 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
     >>> from sklearn.datasets import make_friedman1
     >>> from sklearn_htmc import ResNetNormRegressorCV
     >>> X, y = make_friedman1(n_samples=300, random_state=0)
-    >>> model = ResNetNormRegressorCV(alphas=[0.1, 0.03, 0.01], cv=3, tol=0.2, random_state=0).fit(X, y)
+    >>> model = ResNetNormRegressorCV(alphas=[0.1, 0.03, 0.01], cv=3, random_state=0).fit(X, y)
     >>> model.mse_path_.shape, bool(model.alpha_ == model.alphas_[model.best_index_])
     ((3, 3), True)
     """
@@ -99,7 +99,7 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         weighting: str = "sensitivity",
         max_edges: int | None = None,
         max_iter: int = 300,
-        tol: float = 0.05,
+        tol: float = 1.2,
         batch_size: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

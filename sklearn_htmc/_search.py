@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length
 
-from sklearn_htmc._base import NetworkRegressor, worthwhile_device
+from sklearn_htmc._base import Absent, NetworkRegressor, worthwhile_device
 from sklearn_htmc._network import Floats
 from sklearn_htmc._paths import strengths_of
 from sklearn_htmc._progress import Progress
@@ -61,6 +61,8 @@ def with_search(constraints: dict[str, Any]) -> dict[str, Any]:
 
 class CrossValidatedRegressor(NetworkRegressor):
     """Base of the regressors that choose alpha by cross-validation and show all of it."""
+
+    path_: Any = Absent("before fit, and after partial_fit")
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit paths to the folds and to all rows, and choose a network of the latter.

@@ -80,13 +80,14 @@ def as_splines(network: SparseNetwork) -> list[PPoly]:
     """
     if network.n_features != 1:
         raise ValueError(f"a spline has one input, and the network has {network.n_features} features.")
+    network = network.uncentered()
     pieces = _pieces(network)
     return [_spline(network, *pieces, output) for output in range(network.n_outputs)]
 
 
 def knots(network: SparseNetwork) -> Floats:
     """Return where the slope of any output of a network of one feature changes."""
-    t, slopes = _pieces(network)
+    t, slopes = _pieces(network.uncentered())
     return t[_kinks(slopes).any(axis=1)]
 
 

@@ -13,6 +13,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from sklearn_htmc._columns import only_numbers, warn_of_numbered_categories
 from sklearn_htmc._network import Floats
 from sklearn_htmc._units import SINGLE
 
@@ -64,18 +65,22 @@ class TableRegressor(RegressorMixin, BaseEstimator):
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Floats, Floats, Floats, bool]:
         """Return float64 X, 2-d y and weights, and whether y was 1-d."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=("csr", "csc"),
-            dtype=np.float64,
-            multi_output=True,
-            y_numeric=True,
-            reset=reset,
-        )
+        given = X
+        with only_numbers(given, y):
+            X, y = validate_data(
+                self,
+                given,
+                y,
+                accept_sparse=("csr", "csc"),
+                dtype=np.float64,
+                multi_output=True,
+                y_numeric=True,
+                reset=reset,
+            )
+            y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
         weights = _checked_weights(sample_weight, X.shape[0])
-        y = np.asarray(y.toarray() if issparse(y) else y, dtype=np.float64)
+        if reset:
+            warn_of_numbered_categories(given)
         size = np.abs(y.reshape(len(y), -1)).max(axis=0)
         fits = bool(((size == 0) | ((SINGLE[0] < size) & (size < SINGLE[1]))).all())
         self._y_fits_single = fits if reset else fits and getattr(self, "_y_fits_single", True)
@@ -84,7 +89,8 @@ class TableRegressor(RegressorMixin, BaseEstimator):
     def _predicted(self, X: Any, function: Callable[[Any], Floats]) -> Floats:
         """Return the values of the fitted function, of the shape that y had; float32 if X is, and can hold targets."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
+        with only_numbers(X):
+            X = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         y = function(X)
         if X.dtype == np.float32 and self._y_fits_single:
             with np.errstate(over="ignore"):

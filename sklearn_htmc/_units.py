@@ -11,6 +11,7 @@ from sklearn_htmc._network import Block, Floats, SparseNetwork
 from sklearn_htmc._table import Scaling
 
 SINGLE = (1e-30, 1e30)  # sizes of numbers that float32 holds with all its digits, and parts and multiples of them
+_ROUNDING = 8 * np.finfo(float).eps
 
 
 def in_units(
@@ -24,10 +25,12 @@ def in_units(
 ) -> SparseNetwork:
     """Return a network of standardised units in raw ones: the scalings become part of the first and the last block.
 
-    With ``single``, weights are those of single precision: that takes half the room.
+    Their centers become that of the network, so that no parameter comes or goes. With ``single``, weights are those of
+    single precision: that takes half the room.
     """
     first, *rest = network.blocks
-    *rest, last = [_after_scaling(first, features, single), *rest]
+    *rest, last = [_after_scaling(first, features), *rest]
+    center = features.center if network.center is None else _sum(features.center, features.scale * network.center)
     blocks = (*rest, _before_scaling(last, targets))
     if single:
         blocks = tuple(
@@ -36,7 +39,13 @@ def in_units(
             )
             for b in blocks
         )
-    return SparseNetwork(blocks, input_range, clip=clip)
+    return SparseNetwork(blocks, input_range, clip=clip, center=center if center.any() else None)
+
+
+def _sum(a: Floats, b: Floats) -> Floats:
+    """Return the sum; what is left by rounding of two that cancel is zero."""
+    total = a + b
+    return np.where(np.abs(total) > _ROUNDING * np.abs(a), total, 0.0)
 
 
 def _rounded(matrix: csr_array) -> csr_array:
@@ -47,13 +56,10 @@ def _rounded(matrix: csr_array) -> csr_array:
     return csr_array((matrix.data.astype(np.float32).astype(np.float64), matrix.indices, matrix.indptr), matrix.shape)
 
 
-def _after_scaling(block: Block, scaling: Scaling, single: bool) -> Block:
-    """Return the block of what a scaling returns; its offset goes with weights that are rounded perhaps."""
+def _after_scaling(block: Block, scaling: Scaling) -> Block:
+    """Return the block of what a scaling returns, but for its center."""
     scale = _diagonal(1.0 / scaling.scale)
-    skip, inner = csr_array(block.matrix @ scale), csr_array(block.inner @ scale)
-    if single:
-        skip, inner = _rounded(skip), _rounded(inner)
-    return Block(inner, block.bias - inner @ scaling.center, block.outer, skip, block.offset - skip @ scaling.center)
+    return replace(block, inner=csr_array(block.inner @ scale), skip=csr_array(block.matrix @ scale))
 
 
 def _before_scaling(block: Block, scaling: Scaling) -> Block:

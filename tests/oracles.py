@@ -98,7 +98,7 @@ def standardised_problem(model, X, y, sample_weight=None):
     scale[scale == 0] = 1.0
     y_center = weights @ targets
     y_scale = np.sqrt(weights @ (targets - y_center) ** 2) * np.sqrt(targets.shape[1])
-    first, *middle, last = model.network_.blocks
+    first, *middle, last = model.network_.uncentered().blocks
     E = first.skip.toarray()
     arrays = {"E": E * scale, "e": first.offset + E @ center}
     for block, part in enumerate(middle):

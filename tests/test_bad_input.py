@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc import DeepSplineRegressor, ResNetNormRegressor
+from sklearn_htmc import CircuitRegressor, DeepSplineRegressor, ResNetNormRegressor, ResNetNormRegressorCV
 
 pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
 
@@ -29,6 +29,14 @@ def with_value(array, value):
     out = np.array(array, dtype=float)
     out[7] = value
     return out
+
+
+DAYS = pd.Series(pd.date_range("2020", periods=60))
+
+
+def frame_with(column):
+    """Return a frame with a column of something else."""
+    return pd.DataFrame(X[:, :2], columns=["a", "b"]).assign(what=column)
 
 
 BAD_DATA = {
@@ -43,9 +51,21 @@ BAD_DATA = {
     "too few y": ((X, Y[:-1]), r"inconsistent numbers of samples: \[60, 59\]"),
     "y with three axes": ((X, Y[:, None, None]), "dim 3"),
     "y without outputs": ((X, np.zeros((60, 0))), r"0 feature\(s\)"),
-    "words in y": ((X, ["one"] * 60), "could not convert string to float"),
+    "words in y": ((X, ["one"] * 60), "y must hold numbers, got the text 'one'; this is a regressor.*use a classifier"),
+    "labels in y": ((X, pd.Series(["a", "b", "c"] * 20)), "y must hold numbers, got the text 'a'; this is a regressor"),
+    "categories in y": (
+        (X, pd.Series(["a", "b", "c"] * 20, dtype="category")),
+        "y must hold numbers, got categories; this is a regressor",
+    ),
+    "times in y": ((X, DAYS), "y must hold numbers, got times, of type datetime64.*turn times into numbers"),
     "complex y": ((X, Y + 1j), "Complex data not supported"),
-    "words in X": ((np.full((60, 2), "one"), Y), "could not convert string to float"),
+    "words in X": ((np.full((60, 2), "one"), Y), "X must hold numbers, got the text 'one' in column 0; encode"),
+    "words in rows": (([[1.0, "one"]] * 60, Y), "X must hold numbers, got the text 'one' in column 1; encode"),
+    "words in objects": (
+        (np.array([[1.0, "one"]] * 60, dtype=object), Y),
+        "X must hold numbers, got the text 'one' in column 1; encode",
+    ),
+    "times in an array": ((DAYS.to_numpy()[:, None], Y), "X must hold numbers, got times in column 0"),
     "complex X": ((X + 1j, Y), "Complex data not supported"),
     "X with one axis": ((X[:, 0], Y), "Reshape your data"),
     "X with three axes": ((X[None], Y), "dim 3"),
@@ -67,6 +87,37 @@ BAD_DATA = {
     ),
     "weights with two axes": ((X, Y, np.ones((60, 1))), r"sample_weight must have shape \(60,\).*got \(60, 1\)"),
     "words as weights": ((X, Y, ["one"] * 60), "could not convert string to float"),
+}
+
+BAD_FRAMES = {
+    "words in a frame": (
+        (frame_with(["Rome", "Oslo"] * 30), Y),
+        "X must hold numbers, got the text 'Rome' in column 'what'; encode .* OneHotEncoder.* in a pipeline, or drop",
+    ),
+    "words of their own type": (
+        (frame_with(pd.array(["Rome", "Oslo"] * 30, dtype="string")), Y),
+        "X must hold numbers, got the text 'Rome' in column 'what'; encode",
+    ),
+    "words among numbers": (
+        (frame_with(["3", 4, "four"] * 20), Y),
+        "X must hold numbers, got the text 'four' in column 'what'; encode",
+    ),
+    "categories in X": (
+        (frame_with(pd.Categorical(["Rome", "Oslo"] * 30)), Y),
+        "X must hold numbers, got categories in column 'what'; encode .*TargetEncoder",
+    ),
+    "times in X": (
+        (frame_with(DAYS), Y),
+        "X must hold numbers, got times in column 'what', of type datetime64.*turn times into numbers, such as days",
+    ),
+    "times alone": ((pd.DataFrame({"day": DAYS}), Y), "X must hold numbers, got times in column 'day'"),
+    "days among objects": (
+        (frame_with(pd.Series(DAYS.dt.date, dtype=object)), Y),
+        "X must hold numbers, got the time 2020-01-01 in column 'what'; turn times into numbers",
+    ),
+    "times of a zone": ((frame_with(DAYS.dt.tz_localize("UTC")), Y), "got times in column 'what'"),
+    "durations": ((frame_with(DAYS - DAYS[0]), Y), "got times in column 'what', of type timedelta"),
+    "periods": ((frame_with(pd.period_range("2020", periods=60)), Y), r"times in column 'what', of type period\[d\]"),
 }
 
 BAD_PARAMETERS = [
@@ -91,6 +142,7 @@ BAD_PARAMETERS = [
     ({"on_interrupt": "stop"}, "'on_interrupt' parameter.*'keep'.*Got 'stop'"),
     ({"verbose": -1}, "'verbose' parameter.*Got -1"),
     ({"device": "abacus"}, "device must be 'auto' or a torch device like 'cpu' or 'cuda:0', got 'abacus'"),
+    ({"device": "gpu"}, "device must be 'auto' or .*got 'gpu'; say 'cuda' for a GPU"),
     ({"device": None}, "device must be 'auto' or a torch device.*got 'None'"),
     ({"device": "meta"}, "device must be present on this machine, got 'meta'; available: cpu"),
     ({"device": "cuda:99"}, "device must be present on this machine, got 'cuda:99'; available: "),
@@ -169,6 +221,15 @@ def test_bad_data_is_refused_and_changes_nothing(quick, fitted, method, name):
         assert_refused(model, method, arguments, message)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("name", BAD_FRAMES)
+def test_bad_columns_are_refused_by_name(quick, method, name):
+    arguments, message = BAD_FRAMES[name]
+    unfitted = quick()
+    assert_refused(unfitted, method, arguments, message)
+    assert_unfitted(unfitted)
+
+
 def in_words(value):
     return getattr(value, "__name__", None) or re.sub(r"\W+", " ", str(value))
 
@@ -236,6 +297,8 @@ def test_predicting_from_something_else_is_refused(regressor, fitted):
         assert_refused(model, "predict", (with_value(X, np.inf),), "Input X contains infinity")
         assert_refused(model, "predict", (X[0],), "Reshape your data")
         assert_refused(model, "predict", (X[:0],), r"0 sample\(s\)")
+        assert_refused(model, "predict", (np.full((60, 4), "one"),), "got the text 'one' in column 0; encode")
+        assert_refused(model, "predict", (np.tile(DAYS.to_numpy()[:, None], 4),), "got times in column 0")
 
 
 @pytest.mark.parametrize("regressor", [ResNetNormRegressor], ids=in_words, scope="module")
@@ -270,6 +333,40 @@ def test_partial_fit_refuses_sizes_that_have_no_room_for_the_network(quick, regr
 def test_partial_fit_refuses_rows_on_which_training_diverges(quick):
     model = quick().partial_fit(X, Y).partial_fit(X, Y)  # rows enough to know the units
     assert_refused(model, "partial_fit", (1e25 * X, Y), "partial_fit must see rows of a similar size")
+
+
+def test_a_circuit_is_as_strict_about_columns():
+    for what, message in (("Rome", "got the text 'Rome' in column 'what'"), (DAYS, "got times in column 'what'")):
+        assert_refused(CircuitRegressor(max_gates=5), "fit", (frame_with(what), Y), message)
+
+
+@pytest.mark.parametrize("make", [ResNetNormRegressor, ResNetNormRegressorCV])
+def test_path_says_when_there_is_one(make):
+    with pytest.raises(AttributeError, match=rf"{make.__name__} has no path_ before .*fit"):
+        make().path_  # noqa: B018
+    assert not hasattr(make(), "path_")
+    with pytest.raises(AttributeError, match="a fit with max_edges, like max_edges=200"):
+        ResNetNormRegressor(2, max_iter=1).path_  # noqa: B018
+
+
+# What makes one look twice
+
+
+def test_categories_that_are_numbers_warn_at_the_line_of_the_caller(quick):
+    frame = frame_with(pd.Categorical([3, 1, 2] * 20))
+    with pytest.warns(UserWarning, match="categories that are numbers in column 'what'.*OneHotEncoder") as caught:
+        model = quick(tol=1e9).fit(frame, Y)
+    assert [record.filename for record in caught] == [__file__]
+    assert_array_equal(model.predict(frame), model.predict(frame.astype(float)))  # and no warning
+
+
+def test_an_alpha_above_one_warns_that_nothing_is_left(recwarn):
+    assert ResNetNormRegressor(1.0, max_iter=1, tol=1e9, random_state=0).fit(X, Y).n_edges_ == 0
+    assert not len(recwarn)
+    with pytest.warns(UserWarning, match="alpha is 1.5, above 1: .* the mean of y.*Decrease alpha") as caught:
+        model = ResNetNormRegressor(1.5, max_iter=1, tol=1e9, random_state=0).fit(X, Y)
+    assert [record.filename for record in caught] == [__file__]
+    assert_allclose(model.predict(X[:1]), Y.mean())
 
 
 # What just works

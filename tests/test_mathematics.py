@@ -71,14 +71,14 @@ def test_objective_norm_and_stationarity_are_those_of_the_network(alpha, n_outpu
 
 def test_a_fit_that_did_not_converge_says_so():
     X, y = friedman(60)
-    with pytest.warns(ConvergenceWarning, match=r"stationarity_ is .* above tol=1e-12"):
-        ResNetNormRegressor(0.01, max_iter=5, tol=1e-12, random_state=0).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match=r"stationarity_ is .* after 5 iterations .* above tol=1.2: "):
+        ResNetNormRegressor(0.003, max_iter=5, random_state=0).fit(X, y)
 
 
-def test_a_fit_within_tol_is_silent(recwarn):
+@pytest.mark.parametrize("alpha", [1.0, 0.1, 0.003])
+def test_a_fit_with_passes_enough_is_silent(recwarn, alpha):
     X, y = friedman(60)
-    model = ResNetNormRegressor(0.01, max_iter=20, tol=10.0, random_state=0).fit(X, y)
-    assert model.stationarity_ <= 10.0
+    ResNetNormRegressor(alpha, random_state=0).fit(X, y)
     assert not [w for w in recwarn if issubclass(w.category, ConvergenceWarning)]
 
 

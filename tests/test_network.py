@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,8 @@ def network_by_loops(network, x):
     if network.clip:
         low, high = network.input_range
         h = [min(max(value, a), b) for value, a, b in zip(h, low, high, strict=True)]
+    if network.center is not None:
+        h = [value - zero for value, zero in zip(h, network.center, strict=True)]
     for block in network.blocks:
         h = block_by_loops(block, h)
     return h
@@ -201,4 +204,29 @@ def test_networks_are_frozen(rng):
 
 def test_repr_says_the_sizes(rng):
     network = random_network(rng, clip=True)
-    assert repr(network) == "SparseNetwork(n_features=5, n_outputs=2, n_blocks=4, n_neurons=19, clip=True)"
+    assert repr(network) == "SparseNetwork(n_features=5, n_outputs=2, n_blocks=3, n_neurons=19, clip=True)"
+
+
+def test_edges_are_counted_from_the_center_and_blocks_by_their_neurons(rng):
+    E, e = csr_array([[2.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.array([0.5, 0.0])
+    neurons = Block(csr_array([[1.0, -1.0]]), np.array([0.0]), csr_array([[3.0], [0.0]]), None, np.zeros(2))
+    blocks = (Block.affine(E, e), neurons, Block.affine(csr_array([[1.0, 4.0]]), np.array([7.0])))
+    network = SparseNetwork(blocks, np.array([[-1.0] * 3, [1.0] * 3]), clip=True, center=np.array([1.0, 10.0, 0.0]))
+    # By hand: three weights and one offset in, two weights into the neuron and one out of it, two weights read out.
+    assert network.n_edges == 3 + 1 + 2 + 1 + 2
+    assert network.n_blocks == 1
+    X = rng.normal(size=(30, 3))
+    assert_allclose(network(X), [network_by_loops(network, x) for x in X], rtol=1e-12)
+    plain = network.uncentered()
+    assert plain.center is None
+    assert plain.uncentered() is plain
+    assert plain.n_edges == network.n_edges + 1  # the second coordinate now has an offset
+    assert_allclose(plain(X), network(X), rtol=1e-12)
+
+
+def test_an_uncentered_network_is_the_same_function(rng):
+    for clip in (False, True):
+        network = replace(random_network(rng, clip=clip), center=rng.normal(size=5))
+        X = rng.normal(size=(40, 5))
+        assert_allclose(network.uncentered()(X), network(X), rtol=1e-10, atol=1e-12)
+        assert_allclose(network(X), [network_by_loops(network, x) for x in X], rtol=1e-10, atol=1e-10)

@@ -38,7 +38,8 @@ LAYERS = {
     "_interrupts": Layer(set(), {"_training"}),
     "_progress": Layer({"_network"}, {"_training"}, deferred_outside={"tqdm"}),
     "_paths": Layer({"_network", "_progress", "_threads"}, {"_training"}, {"joblib", "numpy", "sklearn"}),
-    "_table_regressor": Layer({"_network", "_units"}, outside={"numpy", "scipy", "sklearn"}),
+    "_columns": Layer(outside={"numpy"}),
+    "_table_regressor": Layer({"_columns", "_network", "_units"}, outside={"numpy", "scipy", "sklearn"}),
     "_base": Layer(
         {"_interrupts", "_network", "_paths", "_progress", "_table", "_table_regressor", "_units"},
         {"_training"},

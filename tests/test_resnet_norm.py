@@ -71,11 +71,13 @@ def test_larger_alpha_gives_fewer_edges_a_smaller_norm_and_a_worse_fit(ramps, qu
 def test_budget_of_edges_is_met(ramps, quick, budget):
     X, y = ramps(150)
     model = quick(max_edges=budget, n_neurons=16, width=8).fit(X, y)
-    assert model.n_edges_ <= budget
+    assert model.n_edges_ == model.network_.n_edges <= budget
+    assert model.network_.n_blocks <= model.n_blocks
     matrices = [m for b in model.network_.blocks for m in (b.inner, b.outer, b.skip) if m is not None]
     written = sum(m.count_nonzero() for m in matrices)
     written += sum(np.count_nonzero(block.bias) for block in model.network_.blocks)
-    assert written <= budget
+    written += sum(np.count_nonzero(block.offset) for block in model.network_.blocks[:-1])
+    assert written == model.n_edges_
     if budget >= 30:
         assert model.score(X, y) > 0.9
 
@@ -104,6 +106,8 @@ def test_path_shows_the_networks_on_the_way_to_the_budget(ramps, quick):
     for budget in (int(path.n_edges[0]), 40, 10**6):
         fitting = path.n_edges <= budget
         assert path.within(budget) is path.networks[np.flatnonzero(fitting)[-1]]
+        assert path.within(budget).n_edges <= budget
+    assert_array_equal(path.n_edges, [network.n_edges for network in path.networks])
     with pytest.raises(ValueError, match=f"max_edges must be at least {path.n_edges[0]}, .* got {path.n_edges[0] - 1}"):
         path.within(int(path.n_edges[0]) - 1)
     assert not hasattr(model.set_params(max_edges=None).fit(X, y), "path_")

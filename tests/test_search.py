@@ -70,7 +70,7 @@ def test_errors_are_those_of_the_networks_of_the_folds(table, monkeypatch):
     for fold, (_, out) in enumerate(SPLITTER.split(X)):
         expected = [np.average((n(X[out])[:, 0] - y[out]) ** 2, weights=weights[out]) for n in paths[fold].networks]
         assert_allclose(model.mse_path_[:, fold], expected)
-        assert_array_equal(model.n_edges_path_[:, fold], paths[fold].n_edges)
+        assert_array_equal(model.n_edges_path_[:, fold], [network.n_edges for network in paths[fold].networks])
     shares = np.array([weights[out].sum() for _, out in SPLITTER.split(X)])
     assert model.best_index_ == np.argmin(model.mse_path_ @ shares)
 
@@ -118,6 +118,7 @@ def test_the_network_is_the_one_of_the_chosen_strength_on_all_rows(table):
     assert model.alpha_ == model.alphas_[model.best_index_]
     assert model.network_ is model.path_.networks[model.best_index_]
     assert model.n_edges_ == model.path_.n_edges[model.best_index_]
+    assert_array_equal(model.path_.n_edges, [network.n_edges for network in model.path_.networks])
     assert_array_equal(model.predict(X), model.path_.networks[model.best_index_](X)[:, 0])
 
 

@@ -486,7 +486,7 @@ print(*model.predict(X).tolist(), "torch" in sys.modules)
 def test_a_fit_that_has_not_converged_says_so_at_the_line_of_the_caller(ramps, quick):
     X, y = ramps(60)
     with pytest.warns(
-        ConvergenceWarning, match=r"stationarity_ is .*, above tol=0, .* Increase max_iter or tol"
+        ConvergenceWarning, match=r"stationarity_ is .* \* alpha, above tol=0: .* Increase max_iter or alpha"
     ) as seen:
         quick(tol=0.0).fit(X, y)
     assert [record.filename for record in seen] == [__file__]

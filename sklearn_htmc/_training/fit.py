@@ -208,6 +208,7 @@ def as_path(strengths: Sequence[float], items: Sequence[Finished]) -> Regulariza
         loss=np.array([c.loss for c in certificates]),
         norm=np.array([c.norm for c in certificates]),
         stationarity=np.array([c.stationarity for c in certificates]),
+        typical_violation=np.array([c.typical for c in certificates]),
         n_edges=np.array([item.n_edges for item in items], dtype=np.int64),
         validation_loss=np.array([item.validation_loss for item in items]),
         loss_curves=tuple(item.curve for item in items),

@@ -23,6 +23,10 @@ class Certificate:
         ``L(t)``, ``R(t)`` and ``L + strength * R``.
     stationarity : float
         ``max_p dist(-dL/dt_p, strength omega_p d|t_p|) / omega_p`` over all edges with positive ``omega_p``.
+    typical : float
+        Median of the same distances, in units of the strength. A few edges of next to no effect make the largest one
+        large in every fit; the median is small in those that have been trained to their end. A family may put the mean,
+        or that of another stage, here.
     gradient, weights : Parameters
         ``dL/dt`` and ``omega``.
     feature_norms : ndarray of shape (n_features,)
@@ -33,6 +37,7 @@ class Certificate:
     norm: float
     objective: float
     stationarity: float
+    typical: float
     gradient: Parameters
     weights: Parameters
     feature_norms: Floats
@@ -67,6 +72,7 @@ def certify(
     free.views["c"].fill_(1.0)  # the free constant: plain gradient in units of its sensitivity, which is one
     distance = WeightedL1(strength * weights.flat).distance(parameters.flat, gradient.flat)
     living = free.flat > 0
-    worst = float((distance[living] / free.flat[living]).max())
+    violations = distance[living] / free.flat[living]
+    worst, typical = float(violations.max()), float(violations.median()) / strength
     importance = (weights.views["E"] * parameters.views["E"].abs())[0].sum(0).numpy()
-    return Certificate(loss, norm, loss + strength * norm, worst, gradient, weights, importance)
+    return Certificate(loss, norm, loss + strength * norm, worst, typical, gradient, weights, importance)

@@ -70,7 +70,7 @@ class ResidualFamily:
     def finished(self, task: Task, trained: Network, settings: Settings, curve: Floats, end: End) -> Finished:
         """Finish one problem; see `task.Family`."""
         architecture = self.architecture
-        rows, budget = task.rows, settings.max_edges
+        rows, budget, start = task.rows, settings.max_edges, trained
         judge = Problem(rows, task.strength, ResidualCalculus(settings.weighting), end.deadline)
         candidates = [
             c for c in _simple_candidates(architecture, rows, task.strength) if budget is None or _size(c) <= budget
@@ -91,12 +91,24 @@ class ResidualFamily:
         objectives = np.array([judge.objective(network, parameters) for network, parameters in candidates])
         best = candidates[int(np.argmin(np.where(np.isfinite(objectives), objectives, np.inf)))]
         certificate = certify(*best, rows, task.strength, settings.weighting)
+        certificate = replace(certificate, typical=_typical(start, task, settings))
         sizes = None if budget is None else _size_path([*ways, best], task, settings.weighting)
         return described(task, *best, certificate, curve, sizes)
 
     def measured(self, task: Task, trained: Network, settings: Settings, curve: Floats) -> Finished:
         """Measure a network as it is."""
         return described(task, *trained, certify(*trained, task.rows, task.strength, settings.weighting), curve)
+
+
+def _typical(trained: Network, task: Task, settings: Settings) -> float:
+    """Return the typical violation at the end of training: of that a simple candidate in its place says nothing.
+
+    NaN where training has diverged, and with a budget: then that, and not the strength, says which edges are missing.
+    """
+    rows = task.rows.thinned(_SEARCH_ROWS)
+    if settings.max_edges is not None or not np.isfinite(mean_loss(*trained, rows)):
+        return np.nan
+    return certify(*trained, rows, task.strength, settings.weighting).typical
 
 
 def _size(network: Network) -> int:
@@ -245,10 +257,11 @@ def _size_path(ways: list[Network], task: Task, weighting: str) -> SizePath:
     for item in sorted(measured, key=lambda item: item[:2]):
         if np.isfinite(item[1]) and (not kept or item[1] < kept[-1][1]):
             kept.append(item)
+    networks = tuple(task.exported(*network) for _, _, network in kept)
     certificates = [certify(*network, task.rows, task.strength, weighting) for _, _, network in kept]
     return SizePath(
-        networks=tuple(task.exported(*network) for _, _, network in kept),
-        n_edges=np.array([size for size, _, _ in kept], dtype=np.int64),
+        networks=networks,
+        n_edges=np.array([network.n_edges for network in networks], dtype=np.int64),
         loss=np.array([loss for _, loss, _ in kept]),
         validation_loss=np.array([task.judged(*network) for _, _, network in kept]),
         objective=np.array([c.objective for c in certificates]),

@@ -37,7 +37,7 @@ def certify(
     """
     loss, gradient = loss_and_gradient(network, parameters, rows)
     size, slope = norm(network, parameters), norm_gradient(network, parameters)
-    worst = float(gradient.views["c"].abs().max())
+    violations = [gradient.views["c"].abs().flatten()]
     for layer in range(network.n_layers):
         shared = network.penalty == "multitask"
         for name in (f"V{layer}", f"C{layer}", network.constant(layer)):
@@ -49,12 +49,14 @@ def certify(
             )
             if shared and name[0] == "V":
                 violation = (g + strength * slope.views[name][0]).norm(dim=0)
-            worst = max(worst, float(violation.max()))
+            violations.append(violation.flatten())
+    together = torch.cat(violations)
+    worst, typical = float(together.max()), float(together.mean()) / strength
     if generator is not None:
         for _, found in searched(network, parameters, rows, generator, _EFFORT if network.n_layers == 1 else 1):
             worst = max(worst, float(found.size.max()) - strength)
     importance = _feature_norms(network, parameters)
-    return Certificate(loss, size, loss + strength * size, worst, gradient, slope, importance)
+    return Certificate(loss, size, loss + strength * size, worst, typical, gradient, slope, importance)
 
 
 def _feature_norms(network: SplineNetwork, parameters: Parameters) -> Floats:

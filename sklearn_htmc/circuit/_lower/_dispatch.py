@@ -55,7 +55,7 @@ def lower(model: Any) -> Form:
     >>> from sklearn.linear_model import LinearRegression
     >>> from sklearn_htmc.circuit import lower
     >>> lower(LinearRegression().fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]))
-    SparseNetwork(n_features=1, n_outputs=1, n_blocks=1, n_neurons=0, clip=False)
+    SparseNetwork(n_features=1, n_outputs=1, n_blocks=0, n_neurons=0, clip=False)
 
     Your own type, here a wrapper:
 
@@ -85,12 +85,12 @@ def _network_of(model: Any) -> SparseNetwork | None:
     if any(kind.__module__.startswith("sklearn_htmc.") for kind in type(model).__mro__):
         check_is_fitted(model)
     network = getattr(model, "network_", None)
-    return network if isinstance(network, SparseNetwork) else None
+    return network.uncentered() if isinstance(network, SparseNetwork) else None
 
 
 @lower.register
 def _(model: SparseNetwork) -> Form:
-    return model
+    return model.uncentered()  # units have no center
 
 
 @lower.register
