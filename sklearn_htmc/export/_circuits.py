@@ -188,14 +188,14 @@ def _sums(emit: Emitter, words: _Words, numbers: Sequence[int]) -> str:
     nodes = [words.nodes[number] for number in numbers]
     n_terms = _n_terms(nodes[0])
     args = np.array([node.args + node.args[:1] * (n_terms - len(node.args)) for node in nodes])
-    weights = np.zeros((len(nodes), n_terms + 1), dtype=np.int64)
-    for row, node in zip(weights, nodes, strict=True):
-        row[: len(node.args) + 1] = _WEIGHTS[node.op](node)
+    constants, weights = np.zeros((len(nodes), 1), dtype=np.int64), np.zeros(args.shape, dtype=np.int64)
+    for row, node in enumerate(nodes):
+        constants[row], *powers = _WEIGHTS[node.op](node)
+        weights[row, : len(powers)] = powers
     terms = words.gather(args, bits=False)  # (n_sums, n_terms, n_samples)
-    if (weights[:, 1:] != 1).any():
-        terms = emit("Mul", terms, weights[:, 1:, None])
-    total = emit("ReduceSum", terms, np.array([1]), keepdims=0)
-    return emit("Add", total, weights[:, :1]) if weights[:, 0].any() else total
+    # Products of matrices of integers are exact; onnxruntime computes a ReduceSum of them in doubles.
+    total = emit("Squeeze", emit("MatMul", weights[:, None, :], terms), np.array([1]))
+    return emit("Add", total, constants) if constants.any() else total
 
 
 def _codes(emit: Emitter, X: str, ports: Sequence[int], graph: Graph) -> str:
