@@ -13,6 +13,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from sklearn_htmc._links import DocumentationLink
 from sklearn_htmc._network import Floats
 from sklearn_htmc._units import SINGLE
 
@@ -41,7 +42,7 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
-class TableRegressor(RegressorMixin, BaseEstimator):
+class TableRegressor(DocumentationLink, RegressorMixin, BaseEstimator):
     """Base of all regressors: what becomes of a table of data before a fit, and of predictions after it."""
 
     _y_is_1d: bool

@@ -22,11 +22,16 @@ def test_the_first_example_is_short():
 
 
 @pytest.fixture(scope="module")
-def printed():
+def printed(tmp_path_factory):
     """Run the examples one after the other, as a reader would, and return what each prints and the names left."""
     names, texts = {}, []
+    folder = tmp_path_factory.mktemp("readme")  # for the files that they write
     for block in BLOCKS:
-        with contextlib.redirect_stdout(io.StringIO()) as text, warnings.catch_warnings():
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(io.StringIO()) as text,
+            warnings.catch_warnings(),
+        ):
             warnings.filterwarnings("ignore", category=ConvergenceWarning)
             exec(compile(block, "README.md", "exec"), names)
         texts.append(text.getvalue().splitlines())

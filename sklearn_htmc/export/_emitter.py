@@ -37,7 +37,8 @@ class Emitter:
         """Write an operator and return the name of its result."""
         name = f"t{len(self.nodes)}"
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        self.nodes.append(self._make_node(op, names, [name], **attributes))
+        # Operators have names, too: onnxruntime 1.18 makes others of them and needs those to differ.
+        self.nodes.append(self._make_node(op, names, [name], f"{op}_{name}", **attributes))
         return name
 
     def cast(self, value: Value, dtype: Any) -> str:

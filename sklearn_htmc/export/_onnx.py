@@ -118,8 +118,8 @@ def _function_of(model: Any) -> SparseNetwork | Graph:
         ) from error
     if isinstance(form, TreeEnsemble):
         raise TypeError(
-            f"model must be a network or a circuit, and a {type(model).__name__} is a sum of trees; export its circuit, "
-            "to_onnx(compile_circuit(model, X, epsilon=...))."
+            f"model must be a network or a circuit, and a {type(model).__name__} is a sum of trees; export its "
+            "circuit, to_onnx(compile_circuit(model, X, epsilon=...))."
         )
     return form if isinstance(form, SparseNetwork) else form.graph
 

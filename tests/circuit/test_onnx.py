@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from graphs import adder_chain, affine, codes_for, comparators, multiplication, network, oracle_codes, random_graph, trees
+from graphs import (
+    adder_chain,
+    affine,
+    codes_for,
+    comparators,
+    multiplication,
+    network,
+    oracle_codes,
+    random_graph,
+    trees,
+)
 
 from sklearn_htmc.circuit import Builder, Format, Op, simulate
 from sklearn_htmc.circuit._graph import needed
@@ -21,6 +31,11 @@ def computed(graph, X, dtype="float64"):
     return session.run(["y"], {"X": np.asarray(X, dtype=dtype)})[0]
 
 
+def decoded(codes, formats):
+    """Return the values of integers at ports as the columns of a table."""
+    return np.column_stack([form.decode(code) for code, form in zip(codes, formats, strict=True)])
+
+
 def test_the_graphs_have_all_operations():
     assert {node.op for graph in GRAPHS for _, node in needed(graph)} == set(Op)
 
@@ -28,15 +43,14 @@ def test_the_graphs_have_all_operations():
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_the_integers_are_those_of_the_oracle(graph, rng):
     codes = [np.clip(c, f.low, f.high) for c, f in zip(codes_for(graph, rng, 300), graph.input_formats, strict=True)]
-    X = np.column_stack([form.decode(code) for code, form in zip(codes, graph.input_formats, strict=True)])
-    exact = oracle_codes(graph, codes)
-    expected = [form.decode(word) for form, word in zip(graph.output_formats, exact, strict=True)]
-    assert np.array_equal(computed(graph, X), np.column_stack(expected))
+    expected = decoded(oracle_codes(graph, codes), graph.output_formats)
+    assert np.array_equal(computed(graph, decoded(codes, graph.input_formats)), expected)
 
 
 def wide():
     """Return a graph with words of 62 bits, the longest shifts and sums, and ports beyond the digits of doubles."""
-    build = Builder([Format(-(1 << 31), (1 << 31) - 1, 0), Format(0, (1 << 31) - 1, 0), Format(-(1 << 60), 1 << 60, -3)])
+    word = 1 << 31
+    build = Builder([Format(-word, word - 1, 0), Format(0, word - 1, 0), Format(-(1 << 60), 1 << 60, -3)])
     x, z, long = (build.input(port) for port in range(3))
     total = build.add(build.subtract(x, z, 28, 1), build.constant(-(1 << 58)))
     nodes = [total, build.floor(total, 45), build.floor(x, 62), build.relu(total), build.clamp(total, -(1 << 50), 7)]
@@ -49,7 +63,7 @@ def wide():
 
 def test_the_widest_words_are_exact(rng):
     graph = wide()
-    X = np.column_stack([form.decode(code) for code, form in zip(codes_for(graph, rng), graph.input_formats, strict=True)])
+    X = decoded(codes_for(graph, rng), graph.input_formats)
     assert np.array_equal(computed(graph, X), simulate(graph, X))
 
 
