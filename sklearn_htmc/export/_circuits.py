@@ -111,9 +111,9 @@ def write_circuit(emit: Emitter, graph: Graph, X: str) -> str:
             words.add(numbers, _sums(emit, words, numbers))
         else:
             words.add(numbers, _written(emit, words, op, numbers), bits=_ENTRIES[op].to_bits)
-    codes = words.gather(np.array(graph.outputs), bits=False)
-    values = _times_power(emit, emit.cast(codes, np.float64), [form.exponent for form in graph.output_formats])
-    return emit("Transpose", values, perm=[1, 0])
+    codes = emit.cast(words.gather(np.array(graph.outputs), bits=False), np.float64)
+    y = _times_power(emit, codes, [form.exponent for form in graph.output_formats])
+    return emit("Transpose", y, perm=[1, 0])
 
 
 def _levels(nodes: dict[int, Node]) -> list[tuple[tuple[int, Op, int], list[int]]]:
@@ -155,8 +155,9 @@ class _Words:
 
     def gather(self, numbers: NDArray[np.int64], *, bits: bool) -> str:
         """Return a tensor of shape (*numbers.shape, n_samples) with the values of nodes, as bits or as words."""
+        found = [self._at[number] for number in numbers.ravel().tolist()]
         rows: dict[int, dict[int, None]] = {}
-        for tensor, row in map(self._at.__getitem__, numbers.flat):
+        for tensor, row in found:
             rows.setdefault(tensor, {})[row] = None
         parts, place = list[str](), dict[tuple[int, int], int]()
         for tensor, wanted in rows.items():
@@ -164,7 +165,7 @@ class _Words:
             for row in wanted:
                 place[tensor, row] = len(place)
         joined = parts[0] if len(parts) == 1 else self._emit("Concat", *parts, axis=0)
-        at = np.array([place[self._at[number]] for number in numbers.flat], dtype=np.int64)
+        at = np.array([place[there] for there in found], dtype=np.int64)
         if numbers.ndim == 1 and np.array_equal(at, np.arange(len(place))):
             return joined
         return self._emit("Gather", joined, at.reshape(numbers.shape), axis=0)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_htmc._network import Block, SparseNetwork
+from sklearn_htmc._network import Block, Floats, SparseNetwork
 from sklearn_htmc.export._emitter import Emitter, Value
 
 
@@ -35,10 +35,10 @@ def write_network(emit: Emitter, network: SparseNetwork, X: str, dtype: np.dtype
 def _block(emit: Emitter, block: Block, h: Value, dtype: np.dtype[Any]) -> Value:
     """Write a block; values that depend on no feature stay numbers, so that no matrix is empty."""
     if not isinstance(h, str):
-        return block(h[None])[0]
+        return _constant(block, h)
     linear, neurons = block.matrix, np.flatnonzero(np.diff(block.inner.indptr))
     if not linear.nnz and not neurons.size:
-        return block(np.zeros((1, linear.shape[1])))[0]
+        return _constant(block, np.zeros(linear.shape[1]))
     terms = [h] if block.skip is None else [_product(emit, h, linear, dtype)] if linear.nnz else []
     if block.n_neurons:
         drive = emit("Add", _product(emit, h, block.inner, dtype), _as_type(block.bias, dtype))
@@ -49,6 +49,11 @@ def _block(emit: Emitter, block: Block, h: Value, dtype: np.dtype[Any]) -> Value
     for term in terms[1:]:
         total = emit("Add", total, term)
     return total
+
+
+def _constant(block: Block, h: Floats) -> Floats:
+    out: Floats = block(h[None])[0]
+    return out
 
 
 def _product(emit: Emitter, h: str, matrix: Any, dtype: np.dtype[Any]) -> Any:

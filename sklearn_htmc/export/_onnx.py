@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,13 +97,11 @@ def to_onnx(model: Any, *, dtype: Any = "float64") -> ModelProto:
 
 
 def _checked_type(dtype: Any) -> np.dtype[Any]:
-    try:
-        kind = np.dtype(dtype)
-    except TypeError:
-        kind = None
-    if kind is None or kind.name not in _TYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_TYPES)}, got {dtype!r}.")
-    return kind
+    for kind in map(np.dtype, _TYPES):
+        with suppress(TypeError):  # of what is no type at all
+            if kind == dtype:
+                return kind
+    raise ValueError(f"dtype must be one of {', '.join(_TYPES)}, got {dtype!r}.")
 
 
 def _function_of(model: Any) -> SparseNetwork | Graph:
