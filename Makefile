@@ -23,6 +23,7 @@ OLDEST_TOOLS := pytest pytest-xdist pandas onnx onnxruntime skops
 OLDEST_TESTS ?= tests/test_network.py tests/test_table.py tests/test_training.py tests/test_sklearn_contract.py \
   tests/test_persistence.py tests/test_export.py tests/circuit/test_compile.py tests/circuit/test_lower.py \
   tests/circuit/test_onnx.py
+OLDEST_FLAGS ?= -k "not spline and not cv"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-oldest package fuzz lint format types doc benchmark-quality benchmark-speed clean distclean
@@ -41,7 +42,7 @@ test-all: $(VENV)/.ready ## Run the slow tests as well.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS) -m "slow or not slow"
 
 test-oldest: $(OLDEST)/.ready ## Run some of the tests with the oldest supported versions.
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest $(TEST_FLAGS) -p no:cacheprovider $(OLDEST_TESTS)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest $(TEST_FLAGS) -p no:cacheprovider $(OLDEST_FLAGS) $(OLDEST_TESTS)
 
 package: $(VENV)/.ready ## Build wheel and sdist, and try the wheel in a clean environment.
 	$(BIN)/python .ci/package.py
