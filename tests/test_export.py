@@ -146,7 +146,7 @@ def test_models_that_lower_makes_a_network_of(ramps, model):
 
 @pytest.mark.parametrize(
     "model",
-    [CircuitRegressor(max_gates=60, teacher=None), CircuitSizeScorer(DecisionTreeRegressor(max_depth=3), epsilon=0.8)],
+    [CircuitRegressor(alpha=0.01, augment=False), CircuitSizeScorer(DecisionTreeRegressor(max_depth=3), epsilon=0.8)],
     ids=["grown", "compiled"],
 )
 def test_regressors_that_are_circuits_are_their_predict(ramps, rng, model):
