@@ -15,8 +15,18 @@ QUALITY_FLAGS ?=
 SPEED_FLAGS ?=
 FUZZ_FLAGS ?= --seconds 30
 
+# The oldest supported versions. PyTorch is the tested one: its older wheels for Linux come with gigabytes of CUDA; try
+# them with OLDEST_TORCH=2.4.0.
+OLDEST := .venv-oldest
+OLDEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+OLDEST_TOOLS := pytest pytest-xdist pandas onnx onnxruntime skops
+OLDEST_TESTS ?= tests/test_network.py tests/test_table.py tests/test_training.py tests/test_sklearn_contract.py \
+  tests/test_persistence.py tests/test_export.py tests/circuit/test_compile.py tests/circuit/test_lower.py \
+  tests/circuit/test_onnx.py
+OLDEST_FLAGS ?= -k "not spline and not cv"
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz lint format types doc benchmark-quality benchmark-speed clean distclean
+.PHONY: help demo test test-all test-oldest package fuzz lint format types doc benchmark-quality benchmark-speed clean distclean
 .DELETE_ON_ERROR:
 
 help: ## Show this list.
@@ -30,6 +40,12 @@ test: $(VENV)/.ready ## Run every test and doctest but the slow ones.
 
 test-all: $(VENV)/.ready ## Run the slow tests as well.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_FLAGS) -m "slow or not slow"
+
+test-oldest: $(OLDEST)/.ready ## Run some of the tests with the oldest supported versions.
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest $(TEST_FLAGS) -p no:cacheprovider $(OLDEST_FLAGS) $(OLDEST_TESTS)
+
+package: $(VENV)/.ready ## Build wheel and sdist, and try the wheel in a clean environment.
+	$(BIN)/python .ci/package.py
 
 fuzz: $(VENV)/.ready ## Send random problems through everything, for half a minute.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py $(FUZZ_FLAGS)
@@ -63,7 +79,7 @@ clean: ## Remove caches and built documentation, keep the environment.
 	find sklearn_htmc tests examples benchmarks doc -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## Remove the environment as well.
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLDEST)
 
 # --- the environment: one stamp per set of extras, made anew when the requirements change ---
 
@@ -84,6 +100,12 @@ $(BIN)/python:
 $(VENV)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing into $(VENV): PyTorch is large, the first time takes some minutes"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,plot,cluster]"
+	@touch $@
+
+$(OLDEST)/.ready: $(BIN)/python pyproject.toml constraints-oldest.txt
+	@echo "installing into $(OLDEST): the oldest supported versions"
+	$(BIN)/python -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e . torch==$(OLDEST_TORCH) $(OLDEST_TOOLS)
 	@touch $@
 
 $(VENV)/.ready-doc: $(VENV)/.ready

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
+from sklearn_htmc._links import DocumentationLink
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import Circuit, lower, simulate
 from sklearn_htmc.circuit._compile import Way, compile_circuit, search_circuit
@@ -23,7 +24,7 @@ from sklearn_htmc.circuit._rows import error_to_targets
 INFEASIBLE = -1e12  # below minus the gates of every circuit
 
 
-class CircuitSizeScorer(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
+class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     """Number of gates of a regressor: a scorer, and an estimator that predicts with the circuit itself.
 
     As a scorer, ``CircuitSizeScorer(epsilon=0.3)(fitted_estimator, X, y)`` is minus the number of two-input gates of

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_htmc._columns import only_numbers, warn_of_numbered_categories
+from sklearn_htmc._links import DocumentationLink
 from sklearn_htmc._network import Floats
 from sklearn_htmc._units import SINGLE
 
@@ -42,7 +43,7 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
-class TableRegressor(RegressorMixin, BaseEstimator):
+class TableRegressor(DocumentationLink, RegressorMixin, BaseEstimator):
     """Base of all regressors: what becomes of a table of data before a fit, and of predictions after it."""
 
     _y_is_1d: bool

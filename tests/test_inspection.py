@@ -668,7 +668,7 @@ def test_kinks_at_the_ends_of_the_fit_are_seen(table, sized):
 
 def test_a_neuron_is_what_the_prediction_loses_without_it(table, sized):
     X, _ = table
-    network = sized.network_
+    network = sized.network_.uncentered()
     numbered = [(block, row) for block, part in enumerate(network.blocks) for row in range(part.n_neurons)]
     assert len({block for block, _ in numbered}) == 2  # some neurons read others
     for neuron, (block, row) in enumerate(numbered, start=1):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sklearn_htmc
-from sklearn_htmc import circuit, inspection, model_selection
+from sklearn_htmc import circuit, export, inspection, model_selection
 
 PACKAGE = Path(sklearn_htmc.__file__).parent
 PICTURE = Path(__file__).parents[1] / "doc" / "architecture.md"
@@ -34,12 +34,13 @@ LAYERS = {
     "_table": Layer({"_network"}, outside={"numpy"}),
     "_threads": Layer(outside={"threadpoolctl"}, deferred_outside={"torch"}),
     "_training": Layer({"_network", "_threads", "_training"}, outside={"numpy", "scipy", "sklearn", "torch"}),
+    "_links": Layer(),
     "_units": Layer({"_network", "_table"}, outside={"numpy", "scipy"}),
     "_interrupts": Layer(set(), {"_training"}),
     "_progress": Layer({"_network"}, {"_training"}, deferred_outside={"tqdm"}),
     "_paths": Layer({"_network", "_progress", "_threads"}, {"_training"}, {"joblib", "numpy", "sklearn"}),
     "_columns": Layer(outside={"numpy"}),
-    "_table_regressor": Layer({"_columns", "_network", "_units"}, outside={"numpy", "scipy", "sklearn"}),
+    "_table_regressor": Layer({"_columns", "_links", "_network", "_units"}, outside={"numpy", "scipy", "sklearn"}),
     "_base": Layer(
         {"_interrupts", "_network", "_paths", "_progress", "_table", "_table_regressor", "_units"},
         {"_training"},
@@ -61,7 +62,8 @@ LAYERS = {
         outside={"numpy", "scipy", "sklearn"},
         deferred_outside={"lightgbm", "tqdm", "xgboost"},
     ),
-    "_circuit_size": Layer({"_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
+    "_circuit_size": Layer({"_links", "_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
+    "export": Layer({"_network", "circuit", "export"}, outside={"numpy"}, deferred_outside={"onnx"}),
     "model_selection": Layer({"_network"}, outside={"numpy"}),
     "_circuit_task": Layer({"_network", "_table", "circuit"}, outside={"numpy", "sklearn"}),
     "_circuit_regressor": Layer(
@@ -114,6 +116,9 @@ STRANGERS = {
     # Growth knows graphs and prices, but no models, and not what others do to a circuit afterwards.
     "circuit._grow.growth": {"_elsewhere", "_lower", "_quantise", "_resynthesis", "_rounding", "_compile", "_circuit"},
     "circuit._grow.path": {"_elsewhere", "_lower", "_quantise", "_resynthesis", "_rounding", "_compile"},
+    # What is exported is what is computed: an exporter of networks knows no circuits, one of circuits no models.
+    "export._circuits": {"_networks", "_onnx"},
+    "export._networks": {"_circuits", "_onnx"},
     "circuit._verilog": {"_lower", "_quantise", "_compile", "_simulate"},
     "circuit._c": {"_lower", "_quantise", "_compile", "_simulate"},
     "circuit._lower.networks": {"_quantise", "_compile", "_gates"},
@@ -306,6 +311,7 @@ def test_every_name_that_is_promised_is_there():
         "ResNetNormRegressorCV",
         "__version__",
     ]
+    assert export.__all__ == ["to_onnx"]
     assert sorted(model_selection.__all__) == ["best_within_budget", "smallest_circuit"]
     promised = {"circuit_profile", "compile_circuit", "count_gates", "lower", "simulate", "to_c", "to_verilog"}
     assert promised | {"Block", "SparseNetwork", "Tree", "TreeEnsemble"} <= set(circuit.__all__)
@@ -319,7 +325,7 @@ def test_every_name_that_is_promised_is_there():
         "SizePathDisplay",
         "network_text",
     ]
-    for module in (sklearn_htmc, model_selection, circuit, inspection):
+    for module in (sklearn_htmc, model_selection, circuit, export, inspection):
         assert all(hasattr(module, name) for name in module.__all__)
 
 

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import skops.io
+from estimators import QUICK, quick_fit
 from numpy.testing import assert_array_equal
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
@@ -115,6 +116,16 @@ def test_estimators_that_hold_circuits(table, copied, fitted):
             assert_same_circuit(again.path_.circuit(number), model.path_.circuit(number), X)
     if hasattr(model, "circuit_"):
         assert_same_circuit(again.circuit_, model.circuit_, X)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("regressor", QUICK)
+def test_regressors_of_networks_through_skops(ramps, regressor):
+    X, y = ramps(100)
+    model = quick_fit(regressor).fit(X, y)
+    again = through_skops(model)
+    assert_array_equal(again.predict(X), model.predict(X))
+    assert_array_equal(again.partial_fit(X, y).predict(X), model.partial_fit(X, y).predict(X))
 
 
 def test_pickles_are_small(table):

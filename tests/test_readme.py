@@ -21,11 +21,16 @@ def test_the_first_example_is_short():
 
 
 @pytest.fixture(scope="module")
-def printed():
+def printed(tmp_path_factory):
     """Run the examples one after the other, as a reader would, without a warning; return what they print, and names."""
     names, texts = {}, []
+    folder = tmp_path_factory.mktemp("readme")  # for the files that they write
     for block in BLOCKS:
-        with contextlib.redirect_stdout(io.StringIO()) as text, warnings.catch_warnings():
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(io.StringIO()) as text,
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("error")
             exec(compile(block, "README.md", "exec"), names)
         texts.append(text.getvalue().splitlines())

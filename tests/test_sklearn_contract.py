@@ -309,7 +309,7 @@ def test_sparse_target_is_made_dense(ramps, quick):
 
 
 def test_thousands_of_sparse_features_are_fitted(quick, regressor):
-    X = sparse.random_array((300, 3000), density=0.01, format="csr", rng=np.random.default_rng(0))
+    X = sparse.random_array((300, 3000), density=0.01, format="csr", random_state=np.random.default_rng(0))
     y = np.asarray(X[:, :3].sum(axis=1)).ravel()
     model = quick(alpha=0.05).fit(X, y)
     assert model.score(X, y) > 0.8

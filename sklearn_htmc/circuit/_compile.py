@@ -371,7 +371,7 @@ def _remedy(formats: tuple[Format, ...]) -> str:
 
 def _positive(value: Any, name: str) -> float:
     """Return a positive number or raise ValueError."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool)
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
     if not is_number or not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be a positive, finite number, got {value!r}.")
     return float(value)

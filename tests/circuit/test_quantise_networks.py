@@ -29,7 +29,8 @@ def rng():
 
 
 def sparse(rng, n_rows, n_columns, density=0.4):
-    return csr_array(random_array((n_rows, n_columns), density=density, rng=rng, data_sampler=rng.standard_normal))
+    sampler = rng.standard_normal
+    return csr_array(random_array((n_rows, n_columns), density=density, random_state=rng, data_sampler=sampler))
 
 
 def residual_network(rng, n_features=4, n_outputs=1, width=6, neurons=(5, 7)):
