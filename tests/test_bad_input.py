@@ -371,22 +371,22 @@ def test_an_alpha_above_one_warns_that_nothing_is_left(recwarn):
 
 # What just works
 
-LARGE_AND_SMALL = pytest.mark.parametrize("exponent", [-660, -100, -2, 2, 100, 660])
+LARGE_AND_SMALL = pytest.mark.parametrize("exponent", [-660, -2, 100, 660])
 
 
 @LARGE_AND_SMALL
-def test_the_unit_of_the_target_does_not_matter(quick, exponent):
+def test_the_unit_of_the_target_does_not_matter(quick, fitted, exponent):
     factor = 2.0**exponent
     predicted = quick().fit(X, factor * Y).predict(X)
-    assert_array_equal(predicted, factor * quick().fit(X, Y).predict(X))
+    assert_array_equal(predicted, factor * pickle.loads(fitted)["fit"].predict(X))
     assert_allclose(predicted, factor * Y, rtol=0.3)
 
 
 @LARGE_AND_SMALL
-def test_the_unit_of_the_features_does_not_matter(quick, exponent):
+def test_the_unit_of_the_features_does_not_matter(quick, fitted, exponent):
     factors = 2.0 ** (exponent * np.array([1.0, 0.0, -1.0, 0.5]))
     model = quick().fit(factors * X, Y)
-    assert_array_equal(model.predict(factors * X), quick().fit(X, Y).predict(X))
+    assert_array_equal(model.predict(factors * X), pickle.loads(fitted)["fit"].predict(X))
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.excepti
 SIZES = {"width": 8, "n_neurons": 8, "random_state": 0}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client():
-    """Return a client of two worker processes."""
+    """Return a client of two worker processes; what is killed is started again."""
     with (
         distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
@@ -59,7 +59,7 @@ def test_a_grid_search_runs_on_a_cluster(client, table):
 
 
 def test_a_worker_that_is_killed_loses_nothing(client, table):
-    here = model(max_iter=400, n_restarts=2).fit(*table)
+    here = model(max_iter=100, n_restarts=2).fit(*table)
     victims = list(client.run(os.getpid).values())
     killed = []
 
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_loses_nothing(client, table):
     killer = threading.Thread(target=kill)
     with joblib.parallel_config(backend="dask"):
         killer.start()
-        there = model(max_iter=400, n_restarts=2).fit(*table)
+        there = model(max_iter=100, n_restarts=2).fit(*table)
         ended = time.monotonic()
     killer.join()
     assert killed[0] < ended

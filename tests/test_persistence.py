@@ -71,7 +71,7 @@ def assert_same_circuit(copy, circuit, X):
 @pytest.mark.parametrize("model", [LINEAR, TREE], ids=["linear", "tree"])
 def test_circuits(table, copied, model):
     X, Y = table
-    circuit = compile_circuit(model.fit(X, Y), X, epsilon=0.3, y=Y)
+    circuit = compile_circuit(model.fit(X, Y), X, epsilon=0.3, y=Y, effort=0)
     for _ in range(2):  # the second time with what was cached
         assert_same_circuit(copied(circuit), circuit, X)
     assert_same_circuit(copied(copied(circuit)), circuit, X)
@@ -91,11 +91,11 @@ def test_graphs_of_all_sorts_of_integers(copied):
 @pytest.fixture(
     scope="module",
     params=[
-        CircuitSizeScorer(TREE, epsilon=0.8),
+        CircuitSizeScorer(TREE, epsilon=0.8, effort=0),
         CircuitSizeScorer(LINEAR, epsilon=0.5, target="prediction"),
         CircuitRegressor(alpha=0.01, teacher=None, augment=False),
         CircuitRegressor(max_gates=60, teacher=TREE, input_formats={1: Format(-512, 511, -7)}),
-        make_pipeline(StandardScaler(), CircuitSizeScorer(TREE, epsilon=0.8)),
+        make_pipeline(StandardScaler(), CircuitSizeScorer(TREE, epsilon=0.8, effort=0)),
         GridSearchCV(CircuitSizeScorer(TREE, effort=0), {"epsilon": [0.6, 0.8]}, cv=2),
     ],
     ids=["scorer", "prediction", "regressor", "taught", "pipeline", "search"],

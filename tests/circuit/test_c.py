@@ -212,10 +212,10 @@ def test_ports_beyond_32_bits_are_refused(form, bits):
 
 
 @needs_gcc
-@pytest.mark.parametrize("model", [GradientBoostingRegressor(n_estimators=10), Ridge(), CircuitRegressor()])
+@pytest.mark.parametrize("model", [GradientBoostingRegressor(n_estimators=4), Ridge(), CircuitRegressor(1e-3)])
 def test_gcc_computes_what_resynthesis_leaves_of_models(model, rng, tmp_path):
-    X = rng.normal(size=(1000, 4))
-    circuit = compile_circuit(model.fit(X, np.abs(X[:, 0]) + X[:, 1] * X[:, 2]), X, epsilon=0.1)
+    X = rng.normal(size=(300, 4))
+    circuit = compile_circuit(model.fit(X, np.abs(X[:, 0]) + X[:, 1] * X[:, 2]), X, epsilon=0.3)
     random, formats = codes_for(circuit, rng), circuit.input_formats
     codes = [np.append(form.encode(X[:, port]), random[port]) for port, form in enumerate(formats)]
     assert_equal_words(computed(circuit, codes, tmp_path), simulate_codes(circuit, codes))

@@ -47,14 +47,14 @@ def error_of(circuit, model, X):
 def test_inputs_are_as_fine_as_their_bits_allow_where_that_is_enough(X, regressor, offset):
     """The first level asks for more than 31 bits per input, and is met by less."""
     model = regressor.fit(X + offset, X @ WEIGHTS)
-    circuit = compile_circuit(model, X + offset, epsilon=0.25)
+    circuit = compile_circuit(model, X + offset, epsilon=0.25, effort=0)
     assert circuit.error == pytest.approx(error_of(circuit, model, X + offset), rel=1e-9)
     assert circuit.error <= 0.25
     assert 26 <= max(form.width for form in circuit.input_formats) <= 31
 
 
 def test_what_needs_31_bits_per_input_is_found(X, ridge):
-    circuit = compile_circuit(ridge, X, epsilon=1e-8)
+    circuit = compile_circuit(ridge, X, epsilon=1e-8, effort=0)
     assert circuit.error <= 1e-8
 
 
@@ -73,7 +73,7 @@ def test_where_inputs_cannot_be_fine_enough_the_best_error_and_the_remedy_are_sa
     assert (remedy in str(failure.value)) == (offset >= 1e9 or isinstance(regressor, Ridge))
     assert str(failure.value).endswith("take a larger epsilon.")
     if best < 0.5:
-        assert compile_circuit(model, X + offset, epsilon=1.2 * best).error <= 1.2 * best
+        assert compile_circuit(model, X + offset, epsilon=1.2 * best, effort=0).error <= 1.2 * best
 
 
 def test_many_features_are_not_all_named():
@@ -144,10 +144,11 @@ def test_gates_of_tiny_circuits_hardly_grow_with_epsilon(rng):
         Ridge().fit(X, X @ [1.3, -0.4]),
     ]
     for model in models:
-        gates = [compile_circuit(model, X, epsilon=epsilon).n_gates for epsilon in np.geomspace(0.5, 0.02, 9)]
-        assert gates[0] < 0.5 * gates[-1]
-        fewest = np.minimum.accumulate(gates[::-1])[::-1]
-        assert (gates <= 1.03 * fewest).all()
+        for effort, epsilons in ((0, np.geomspace(0.5, 0.02, 9)), ("auto", [0.5, 0.25, 0.15])):
+            gates = [compile_circuit(model, X, epsilon=epsilon, effort=effort).n_gates for epsilon in epsilons]
+            assert gates[0] < 0.5 * gates[-1]
+            fewest = np.minimum.accumulate(gates[::-1])[::-1]
+            assert (gates <= 1.03 * fewest).all()
 
 
 # --- what is no circuit ---------------------------------------------------------------------------

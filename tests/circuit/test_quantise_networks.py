@@ -292,7 +292,7 @@ def test_a_correction_lowers_the_error(network, rng):
 @pytest.mark.parametrize("epsilon", [0.2, 0.05, 0.001, 1e-5])
 def test_the_measured_error_is_within_epsilon(small, rng, epsilon):
     X = rng.uniform(-2.0, 2.0, size=(100, small.n_features))
-    circuit = compile_circuit(small, X, epsilon=epsilon)
+    circuit = compile_circuit(small, X, epsilon=epsilon, effort=0)
     values = small(X)
     error = np.sqrt(np.mean(np.square((simulate(circuit, X) - values) / values.std(axis=0))))
     assert circuit.error == pytest.approx(error, rel=1e-9)
@@ -301,7 +301,7 @@ def test_the_measured_error_is_within_epsilon(small, rng, epsilon):
 
 def test_smaller_epsilon_needs_more_gates(small, rng):
     X = rng.uniform(-2.0, 2.0, size=(100, small.n_features))
-    gates = [compile_circuit(small, X, epsilon=epsilon).n_gates for epsilon in (0.2, 0.05, 0.01, 0.001)]
+    gates = [compile_circuit(small, X, epsilon=epsilon, effort=0).n_gates for epsilon in (0.2, 0.05, 0.01, 0.001)]
     assert gates == sorted(gates)
     assert gates[0] < 0.6 * gates[-1]
 
@@ -310,8 +310,8 @@ def test_circuits_do_not_depend_on_the_order_of_rows(small, rng):
     X = rng.uniform(-2.0, 2.0, size=(120, small.n_features))
     weights = rng.integers(0, 3, size=120)
     order = rng.permutation(120)
-    first = compile_circuit(small, X, epsilon=0.02, sample_weight=weights)
-    second = compile_circuit(small, X[order], epsilon=0.02, sample_weight=weights[order])
+    first = compile_circuit(small, X, epsilon=0.02, sample_weight=weights, effort=0)
+    second = compile_circuit(small, X[order], epsilon=0.02, sample_weight=weights[order], effort=0)
     assert first.text() == second.text()
 
 
@@ -323,7 +323,7 @@ def test_a_neuron_that_is_off_on_all_rows_stays_off(rng):
     block = replace(block, bias=bias, outer=csr_array(block.outer.toarray() + 0.5))
     network = replace(network, blocks=(first, block, *rest))
     X = rng.uniform(-2.0, 2.0, size=(100, 4))
-    assert compile_circuit(network, X, epsilon=1e-3).error <= 1e-3
+    assert compile_circuit(network, X, epsilon=1e-3, effort=0).error <= 1e-3
 
 
 def test_a_feature_far_from_zero_is_counted_from_its_low_end(rng, monkeypatch):
@@ -333,9 +333,9 @@ def test_a_feature_far_from_zero_is_counted_from_its_low_end(rng, monkeypatch):
     ramps = Block(csr_array(np.eye(3)), np.zeros(3), csr_array(np.ones((3, 3))), None, np.zeros(3))
     tail = Block.affine(csr_array([[0.3, 0.45, -0.8]]), np.zeros(1))
     network = SparseNetwork((head, ramps, tail), np.full((2, 2), np.nan), clip=False)
-    counted = compile_circuit(network, X, epsilon=0.01)
+    counted = compile_circuit(network, X, epsilon=0.01, effort=0)
     monkeypatch.setattr(sums, "_FAR", 99)
-    assert counted.n_gates < compile_circuit(network, X, epsilon=0.01).n_gates
+    assert counted.n_gates < compile_circuit(network, X, epsilon=0.01, effort=0).n_gates
     assert counted.error <= 0.01
 
 
@@ -370,14 +370,14 @@ def test_large_networks_compensate_row_by_row(rng, monkeypatch):
     X = rng.uniform(-2.0, 2.0, size=(150, 3))
     quantiser = NetworkQuantiser.of(network, sample_of(network, rng))
     assert max(len(block.edges) for block in quantiser.blocks) == 5
-    assert compile_circuit(network, X, epsilon=0.03).error <= 0.03
+    assert compile_circuit(network, X, epsilon=0.03, effort=0).error <= 0.03
 
 
 def test_many_rows_are_thinned_but_all_are_measured(rng, monkeypatch):
     network = residual_network(rng, width=3, neurons=(4,))
     monkeypatch.setattr(quantise, "_ROWS", 50)
     X = rng.uniform(-2.0, 2.0, size=(400, 4))
-    circuit = compile_circuit(network, X, epsilon=0.05)
+    circuit = compile_circuit(network, X, epsilon=0.05, effort=0)
     values = network(X)
     assert np.sqrt(np.mean((simulate(circuit, X) - values) ** 2)) <= 0.05 * values.std()
 
@@ -387,7 +387,7 @@ def test_an_affine_function_needs_no_relu_and_few_gates(rng):
         (Block.affine(csr_array([[2.0, -0.5, 0.25]]), np.array([1.0])),), np.full((2, 3), np.nan), clip=False
     )
     X = rng.uniform(-1.0, 1.0, size=(100, 3))
-    circuit = compile_circuit(network, X, epsilon=0.01)
+    circuit = compile_circuit(network, X, epsilon=0.01, effort=0)
     assert not any(node.op is Op.RELU for node in circuit.nodes)
     assert sum(node.op in (Op.ADD, Op.SUBTRACT) for node in circuit.nodes) <= 3
     assert count_gates(circuit) < 250

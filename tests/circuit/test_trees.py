@@ -204,7 +204,7 @@ def test_xgboost_that_is_no_sum_of_trees_is_refused(parameters, text):
 def test_smaller_epsilon_needs_more_gates_and_is_met(name):
     X, y = problem()
     model = SKLEARN[name].fit(X, y)
-    circuits = [compile_circuit(model, X, epsilon=epsilon) for epsilon in EPSILONS]
+    circuits = [compile_circuit(model, X, epsilon=epsilon, effort=0) for epsilon in EPSILONS]
     for circuit, epsilon in zip(circuits, EPSILONS, strict=True):
         verify(circuit)
         difference = simulate(circuit, X)[:, 0] - model.predict(X)
@@ -220,7 +220,7 @@ def test_boosted_trees_of_others_meet_epsilon(family):
     X, y = problem()
     kind, quiet = (package.LGBMRegressor, {"verbose": -1}) if family == "lightgbm" else (package.XGBRegressor, {})
     model = kind(n_estimators=20, n_jobs=1, **quiet).fit(X, y)
-    sizes = [compile_circuit(model, X, epsilon=epsilon).n_gates for epsilon in (0.2, 0.01)]
+    sizes = [compile_circuit(model, X, epsilon=epsilon, effort=0).n_gates for epsilon in (0.2, 0.01)]
     assert sizes[0] < sizes[1]
 
 
@@ -252,7 +252,7 @@ def test_circuits_do_not_depend_on_the_order_of_rows():
     X, y = problem()
     model = SKLEARN["boosting"].fit(X, y)
     order = np.random.default_rng(3).permutation(len(X))
-    one, other = (compile_circuit(model, rows, epsilon=0.05) for rows in (X, X[order]))
+    one, other = (compile_circuit(model, rows, epsilon=0.05, effort=0) for rows in (X, X[order]))
     assert one.text() == other.text()
 
 
@@ -260,11 +260,11 @@ def test_circuits_of_several_outputs_share_comparisons():
     X, y = problem()
     Y = np.stack([y, 1000.0 * np.cos(X[:, 0])], axis=1)
     model = DecisionTreeRegressor(max_leaf_nodes=40).fit(X, Y)
-    circuit = compile_circuit(model, X, epsilon=0.02)
+    circuit = compile_circuit(model, X, epsilon=0.02, effort=0)
     difference = (simulate(circuit, X) - model.predict(X)) / model.predict(X).std(axis=0)
     assert circuit.error == pytest.approx(np.sqrt(np.mean(difference**2)))
     assert circuit.error <= 0.02
-    one_by_one = [compile_circuit(_column(model, output), X, epsilon=0.02).n_gates for output in range(2)]
+    one_by_one = [compile_circuit(_column(model, output), X, epsilon=0.02, effort=0).n_gates for output in range(2)]
     assert circuit.n_gates < sum(one_by_one)
 
 
@@ -315,7 +315,7 @@ def test_deep_chains_of_splits_are_compiled():
         np.concatenate([np.stack([2 * chain + 2, chain], axis=1).ravel(), [0]]),
         np.random.default_rng(0).normal(size=(2199, 1)),
     )
-    circuit = compile_circuit(TreeEnsemble((tree,), np.zeros(1), 1), X, epsilon=0.1)
+    circuit = compile_circuit(TreeEnsemble((tree,), np.zeros(1), 1), X, epsilon=0.1, effort=0)
     assert circuit.error <= 0.1
 
 
