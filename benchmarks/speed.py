@@ -15,6 +15,8 @@ Parts, for --only:
   grown    CircuitRegressor: default fits of 1,000, 4,000, 8,000 and 40,000 rows, memory, prediction of a million rows
   splines  DeepSplineRegressor: default fits of 1,000 rows, two passes over wide, tall and several-target tables, parts
   large    a default fit on 40,000 rows: seconds and peak memory, in a process of its own
+  rows     fits of 36,000 rows with fixed alphas: seconds of the processor
+  memmap   three passes over 500,000 and 2,000,000 rows of a file: peak memory, growth of the time, partial_fit
 
     python benchmarks/speed.py --only fit,predict
 """
@@ -26,6 +28,7 @@ import multiprocessing
 import os
 import platform
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -269,6 +272,61 @@ def _large_fit() -> tuple[float, float]:
     return took, peak_memory() / 1e9
 
 
+def rows(repeats: int) -> Iterator[Measurement]:
+    """Fits of 36,000 rows with alphas that end above and below the number of edges that the second phase takes."""
+    X, y = smooth(36_000, seed=0)
+    for alpha in (1e-3, 3e-3, 1e-2):
+        took = [processor_seconds(lambda alpha=alpha: ours(alpha=alpha).fit(X, y)) for _ in range(repeats)]
+        yield Measurement(f"fit, alpha={alpha:g}, 36,000 rows x 8, of one core", float(np.median(took)), 20.0, "s")
+
+
+def processor_seconds(call: Callable[[], Any]) -> float:
+    """Time one call by what the processor has done for this process."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+MAPPED_ROWS = (500_000, 2_000_000)
+
+
+def memmap(repeats: int) -> Iterator[Measurement]:
+    """Fits of files of ten single features that are mapped into memory, each in a fresh process."""
+    with tempfile.TemporaryDirectory() as folder:
+        for n_rows in MAPPED_ROWS:
+            write_rows(Path(folder), n_rows)
+        for what, target in (("fit", 1.1), ("partial_fit", 1.1)):
+            runs = []
+            for _ in range(repeats):
+                for n_rows in MAPPED_ROWS:
+                    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                        runs.append(pool.submit(_mapped_fit, folder, n_rows, what).result())
+            took, peak = np.median(np.reshape(runs, (repeats, len(MAPPED_ROWS), 2)), axis=0).T
+            name = "max_iter=3" if what == "fit" else "one pass"
+            sizes = f"{MAPPED_ROWS[0]:,} to {MAPPED_ROWS[-1]:,} mapped rows x 10"
+            growth = float(np.polyfit(np.log(MAPPED_ROWS), np.log(took), 1)[0])
+            note = ", ".join(show(each) for each in took) + " of one core"
+            yield Measurement(f"{what}, {name}, {sizes}, exponent", growth, target, "", note)
+            yield Measurement("its peak memory, the interpreter included", float(peak[-1]), 1.5, "GB")
+
+
+def write_rows(folder: Path, n_rows: int, part: int = 100_000) -> None:
+    """Write single features and targets, some rows at a time."""
+    X = np.lib.format.open_memmap(folder / f"X{n_rows}.npy", "w+", np.float32, (n_rows, 10))
+    y = np.lib.format.open_memmap(folder / f"y{n_rows}.npy", "w+", np.float32, (n_rows,))
+    for start in range(0, n_rows, part):
+        X[start : start + part], y[start : start + part] = friedman(min(part, n_rows - start), seed=start)
+
+
+def _mapped_fit(folder: str, n_rows: int, what: str) -> tuple[float, float]:
+    """Seconds of the processor, and peak memory in GB."""
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    X, y = (np.load(Path(folder) / f"{name}{n_rows}.npy", mmap_mode="r") for name in ("X", "y"))
+    model = ours(alpha=1e-2, max_iter=3)
+    took = processor_seconds(lambda: getattr(model, what)(X, y))
+    return took, peak_memory() / 1e9
+
+
 def circuits(repeats: int) -> Iterator[Measurement]:
     """Compilation of a network of 400 edges and of 500 trees on 1,000 rows, and simulation."""
     from sklearn_htmc.circuit import compile_circuit, simulate
@@ -437,6 +495,8 @@ PARTS: dict[str, tuple[Callable[[int], Iterator[Measurement]], int]] = {
     "grown": (grown, 3),
     "splines": (splines, 1),
     "large": (large, 1),
+    "rows": (rows, 1),
+    "memmap": (memmap, 1),
 }
 
 
@@ -496,7 +556,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit("sklearn-htmc is not installed here: run pip install -e . first.")
     # The MLP may stop at max_iter and a sparse network short of tol: here only time counts.
     warnings.simplefilter("ignore", ConvergenceWarning)
-    if set(options.only) - {"batch", "large"}:
+    if set(options.only) - {"batch", "large", "memmap"}:
         warm_up()
     measurements = []
     for measurement in measure(options.only, options.repeats):

@@ -20,7 +20,7 @@ from sklearn_htmc._interrupts import timed
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._paths import best_of, in_shards, strengths_of
 from sklearn_htmc._progress import Progress
-from sklearn_htmc._table import Moments, Scaling, Seen, Table
+from sklearn_htmc._table import SINGLE_ENTRIES, Moments, Scaling, Seen, Table, slices
 from sklearn_htmc._table_regressor import TableRegressor
 from sklearn_htmc._units import in_units
 
@@ -131,6 +131,7 @@ class NetworkRegressor(TableRegressor):
 
     _largest_alpha: ClassVar[float] = math.inf  # from which on nothing but the mean is left
     _choice_rows: ClassVar[int | None] = None  # on which alpha is chosen, at most
+    _stays_single: ClassVar[bool] = False  # whether a large X in single precision is not made double
 
     def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
         """Return the networks to train; sizes that a fit may exceed have room for a fitted network."""
@@ -150,7 +151,8 @@ class NetworkRegressor(TableRegressor):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Features; a sparse matrix is made dense.
+            Features; a sparse matrix is made dense. `ResNetNormRegressor` makes no double copy of more than 100,000
+            float32 entries, in memory or in a file that is mapped into it.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -183,8 +185,13 @@ class NetworkRegressor(TableRegressor):
         return timed(None if self.max_time is None else float(self.max_time), self.on_interrupt)
 
     def _table(self, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> tuple[Table, bool]:
-        X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=reset)
+        X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=reset, most=self._most_double)
         return Table.build(X, y, weights), is_1d
+
+    @property
+    def _most_double(self) -> int | None:
+        """Entries of a single X that are made double, at most; None: all."""
+        return SINGLE_ENTRIES if self._stays_single else None
 
     def _checked_device(self) -> str:
         """Return the device to use; raise ValueError for one that is unknown or absent."""
@@ -267,10 +274,12 @@ class NetworkRegressor(TableRegressor):
         network = getattr(self, "network_", None)
         if network is None or (network.n_features, network.n_outputs) != (table.X.shape[1], table.y.shape[1]):
             return False
+        total, to_raw = 0.0, table.features.inverse()
         with np.errstate(over="ignore", invalid="ignore"):
-            raw = table.features.inverse().forward(table.X)
-            error = table.targets.forward(network(raw)) - table.y
-            return bool(table.weights @ (error**2).sum(axis=1) < 1.0)
+            for part in slices(table.X):
+                error = table.targets.forward(network(to_raw.forward(table.X[part]))) - table.y[part]
+                total += table.weights[part] @ (error**2).sum(axis=1)
+            return bool(total < 1.0)
 
     def _initial_network(self, table: Table) -> dict[str, Floats] | None:
         """Return the fitted network in the units of a new table of its shape, or None where there is none with room."""
@@ -466,7 +475,7 @@ class NetworkRegressor(TableRegressor):
             if before is None:
                 table, is_1d = self._table(X, y, sample_weight)
             else:
-                X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=False)
+                X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=False, most=self._most_double)
                 if y.shape[1] != self.network_.n_outputs:
                     raise ValueError(f"y must have {self.network_.n_outputs} outputs as before, got {y.shape[1]}.")
                 table = Table.build(X, y, weights, input_range=self.network_.input_range, before=before)

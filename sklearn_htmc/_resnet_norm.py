@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.core.problems import Settings
     from sklearn_htmc._training.core.task import Family
 
+_LARGE = 10_000  # rows, above which the first-order phase takes ...
+_STEPS, _LEAST_PASSES = 14_000, 10  # ... so many steps at most, but so many passes
+
 
 class ResNetNormRegressor(NetworkRegressor):
     r"""Small residual ReLU network, fitted by a penalty on its circuit size.
@@ -59,7 +62,7 @@ class ResNetNormRegressor(NetworkRegressor):
         Budget. The fit removes edges from the trained network, lets others grow from a linear one, and takes the better
         network within the budget; `path_` then has the best ones of all sizes.
     max_iter : int, default=300
-        Passes over the rows in the first-order phase.
+        Passes over the rows in the first-order phase, at most: above 10,000 rows as many as 14,000 steps take, but ten.
     tol : float, default=1.2
         In units of alpha: a fit warns if the median violation of the conditions for an optimum was above it when
         training ended. Then more passes find a better network. With enough of them it ends near 0.1. Fits with
@@ -208,6 +211,8 @@ class ResNetNormRegressor(NetworkRegressor):
         self.on_interrupt = on_interrupt
         self.verbose = verbose
 
+    _stays_single = True
+
     def _family(self, n_features: int, n_outputs: int, fitted: SparseNetwork | None = None) -> Family:
         from sklearn_htmc._training.residual.finish import ResidualFamily
         from sklearn_htmc._training.residual.network import ResidualNetwork
@@ -219,9 +224,11 @@ class ResNetNormRegressor(NetworkRegressor):
         from sklearn_htmc._training.core.problems import Settings
 
         own = self._plain_params()
+        size = automatic_batch(own.batch_size, n_rows)
+        most = own.max_iter if n_rows <= _LARGE else max(_LEAST_PASSES, _STEPS // -(-n_rows // size))
         return Settings(
-            max_iter=own.max_iter,
-            batch_size=automatic_batch(own.batch_size, n_rows),
+            max_iter=min(own.max_iter, most),
+            batch_size=size,
             weighting=own.weighting,
             max_edges=own.max_edges,
         )

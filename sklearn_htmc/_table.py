@@ -3,10 +3,13 @@
 Rows without weight are dropped, equal rows are merged (their weights add up) and the rest is sorted by content. A fit
 that sees only this table cannot tell a weight of two from a row given twice, nor in which order rows came. Features
 and targets are then standardised with the weights.
+
+Many rows in single precision stay in it: sums over them are made in double precision, some rows at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 
 from sklearn_htmc._network import Floats
 
+SINGLE_ENTRIES = 100_000  # features in single precision become double ones if there are not more of them
+_CHUNK_ENTRIES = 2**20  # that are double at a time where the whole is single
 _SMALLEST_SCALE = 1e-305  # its inverse, times a weight, is still a number
 _ROUNDING = 64 * np.finfo(float).eps  # of the size of a column: a standard deviation up to this is rounding
 
@@ -65,12 +70,16 @@ class Moments:
     def of(cls, columns: Floats, weights: Floats) -> Moments:
         """Measure the columns of an array of shape (n_samples, n_columns) with weights that sum to one."""
         # Powers of two scale exactly and keep the squares of 1e-200 and 1e200 in range.
-        unit = power_of_two(np.abs(columns).max(axis=0))
-        shrunk = columns / unit
-        first = shrunk[0]  # differences from a row: exact zeros for a constant column
-        center = first + weights @ (shrunk - first)
-        spread = np.sqrt(weights @ (shrunk - center) ** 2)
-        constant = _is_rounding(spread, np.abs(shrunk).max(axis=0), unit)
+        largest = np.maximum(columns.max(axis=0), -columns.min(axis=0)).astype(np.float64)
+        unit = power_of_two(largest)
+        first = columns[0] / unit  # differences from a row: exact zeros for a constant column
+        center, variance = first.copy(), np.zeros(len(unit))
+        for part in slices(columns):
+            center += weights[part] @ (columns[part] / unit - first)
+        for part in slices(columns):
+            variance += weights[part] @ (columns[part] / unit - center) ** 2
+        spread = np.sqrt(variance)
+        constant = _is_rounding(spread, largest / unit, unit)
         return cls(np.where(constant, first, center) * unit, np.where(constant, 0.0, spread * unit))
 
     def merged(self, other: Moments, share: float) -> Moments:
@@ -136,9 +145,9 @@ class Table:
     Attributes
     ----------
     X : ndarray of shape (n_rows, n_features)
-        Standardised features.
+        Standardised features; float32 where those given were, and are many, else float64.
     y : ndarray of shape (n_rows, n_outputs)
-        Standardised targets, divided by ``sqrt(n_outputs)``, so that their total variance is one.
+        Standardised targets, divided by ``sqrt(n_outputs)``, so that their total variance is one; of the type of `X`.
     weights : ndarray of shape (n_rows,)
         Positive, sum to one.
     groups : ndarray of shape (n_rows,)
@@ -176,9 +185,10 @@ class Table:
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
-            Raw features.
+            Raw features, float64 or float32; of distinct float32 rows with up to `SINGLE_ENTRIES` entries float64 ones
+            are made.
         y : ndarray of shape (n_samples, n_outputs)
-            Raw targets.
+            Raw targets, float64.
         sample_weight : ndarray of shape (n_samples,)
             Non-negative, not all zero.
         scalings : tuple of Scaling or None
@@ -189,28 +199,25 @@ class Table:
             What is known of earlier rows, which scalings take into account.
         """
         used = sample_weight > 0
-        rows = np.hstack([X[used], y[used]]) + 0.0  # no negative zeros: equal rows get equal bytes
-        raw, sample_weight = rows, sample_weight[used]
-        rows, weights = _merged(raw, sample_weight)
-        constant = Moments.of(rows, weights).spread == 0
-        if (rows[:, constant] != rows[0, constant]).any():
-            raw[:, constant] = raw[:, constant].min(axis=0)  # but for rounding
-            rows, weights = _merged(raw, sample_weight)
-        X, y = rows[:, : X.shape[1]], rows[:, X.shape[1] :]
+        if not used.all():
+            X, y, sample_weight = X[used], y[used], sample_weight[used]
         with np.errstate(over="ignore"):
             weight = float(np.clip(sample_weight.sum(), np.finfo(float).tiny, np.finfo(float).max))
-        seen = Seen(Moments.of(X, weights), Moments.of(y, weights), weight, len(rows)).after(before)
+        X, y, weights = _canonical(X, y, sample_weight)
+        seen = Seen(Moments.of(X, weights), Moments.of(y, weights), weight, len(X)).after(before)
         if scalings is None:
             scalings = seen.scalings()
-        covered = X if input_range is None else np.vstack([X, input_range])
+        covered = [np.array([X.min(axis=0), X.max(axis=0)], dtype=np.float64)]
+        covered += [] if input_range is None else [input_range]
         return cls(
-            X=scalings[0].forward(X),
-            y=scalings[1].forward(y),
+            X=_standardised(X, scalings[0], X.dtype),
+            y=_standardised(y, scalings[1], X.dtype),
             weights=weights,
-            groups=np.unique(_as_bytes(X), return_inverse=True)[1],
+            # Rows are sorted by their features before their targets.
+            groups=np.concatenate([[0], np.cumsum((X[1:] != X[:-1]).any(axis=1), dtype=np.intp)]),
             features=scalings[0],
             targets=scalings[1],
-            input_range=np.array([covered.min(axis=0), covered.max(axis=0)]),
+            input_range=np.array([np.min(covered, axis=(0, 1)), np.max(covered, axis=(0, 1))]),
             seen=seen,
         )
 
@@ -265,20 +272,62 @@ def power_of_two(values: Floats) -> Floats:
     return np.where(values > 0, np.ldexp(1.0, np.frexp(values)[1] - 1), 1.0)
 
 
-def _merged(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return distinct rows in canonical order and their total weights, which sum to one."""
-    keys, number = np.unique(_as_bytes(rows), return_inverse=True)
+def _canonical(X: Floats, y: Floats, sample_weight: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return features and targets of distinct rows in canonical order, and their weights, which sum to one."""
+    raw = _records(X, y)
+    rows, total = _merged(raw, sample_weight)
+    if X.dtype == np.float32 and rows["X"].size <= SINGLE_ENTRIES:
+        raw, sample_weight = _records(rows["X"].astype(np.float64), rows["y"]), total
+        rows, total = _merged(raw, sample_weight)
+    rows, weights = _shares(rows, total)
+    constant = {name: Moments.of(rows[name], weights).spread == 0 for name in ("X", "y")}
+    if any((rows[name][:, same] != rows[name][0, same]).any() for name, same in constant.items()):
+        for name, same in constant.items():
+            raw[name][:, same] = raw[name][:, same].min(axis=0)  # but for rounding
+        rows, weights = _shares(*_merged(raw, sample_weight))
+    return rows["X"], rows["y"], weights
+
+
+def _records(X: Floats, y: Floats) -> NDArray[np.void]:
+    """Return a record of features and targets for every row."""
+    records = np.empty(len(X), dtype=[("X", X.dtype, X.shape[1:]), ("y", y.dtype, y.shape[1:])])
+    np.add(X, 0.0, out=records["X"])  # no negative zeros: equal rows get equal bytes
+    np.add(y, 0.0, out=records["y"])
+    return records
+
+
+def _merged(records: NDArray[np.void], weights: Floats) -> tuple[NDArray[np.void], Floats]:
+    """Return distinct records in canonical order and the sums of their weights."""
+    keys, number = np.unique(_as_bytes(records), return_inverse=True)
     order = np.lexsort((weights, number))  # equal rows are added up in an order that does not depend on theirs
     starts = np.searchsorted(number[order], np.arange(len(keys)))
-    total = np.add.reduceat(weights[order], starts)
-    distinct = rows[order][starts]
+    return records[order[starts]], np.add.reduceat(weights[order], starts)
+
+
+def _shares(records: NDArray[np.void], total: Floats) -> tuple[NDArray[np.void], Floats]:
+    """Return the records that have weight, and their weights, which sum to one."""
     total = total / total.max()  # no overflow in the sum
     heavy = total > 0  # what has underflowed next to the others has no weight
-    distinct, total = distinct[heavy], total[heavy]
-    return distinct, total / total.sum()
+    if not heavy.all():
+        records, total = records[heavy], total[heavy]
+    return records, total / total.sum()
 
 
-def _as_bytes(rows: Floats) -> NDArray[np.void]:
-    """View every row as one opaque item, so that sorting and comparing take its bytes."""
-    rows = np.ascontiguousarray(rows)
-    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+def slices(table: Floats) -> Iterator[slice]:
+    """Yield slices of rows, so short that a copy of one in double precision is small."""
+    size = max(1, _CHUNK_ENTRIES // max(1, table.shape[1]))
+    return (slice(start, start + size) for start in range(0, len(table), size))
+
+
+def _standardised(columns: Floats, scaling: Scaling, dtype: np.dtype[Any]) -> Floats:
+    """Return standardised columns of a type."""
+    out = np.empty(columns.shape, dtype=dtype)
+    with np.errstate(over="ignore"):
+        for part in slices(columns):
+            out[part] = scaling.forward(columns[part])
+    return out
+
+
+def _as_bytes(records: NDArray[np.void]) -> NDArray[np.void]:
+    """View every record as one opaque item, so that sorting and comparing take its bytes."""
+    return records.view(np.dtype((np.void, records.dtype.itemsize)))

@@ -64,8 +64,10 @@ class TableRegressor(DocumentationLink, RegressorMixin, BaseEstimator):
         """Return the parameters as attributes, without scalars of numpy."""
         return SimpleNamespace(**{name: plain(value) for name, value in self.get_params(deep=False).items()})
 
-    def _validated(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Floats, Floats, Floats, bool]:
-        """Return float64 X, 2-d y and weights, and whether y was 1-d."""
+    def _validated(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, most: int | None = None
+    ) -> tuple[Floats, Floats, Floats, bool]:
+        """Return float64 X, 2-d y and weights, and whether y was 1-d; float32 X with more entries than `most` stays."""
         given = X
         with only_numbers(given, y):
             X, y = validate_data(
@@ -73,7 +75,7 @@ class TableRegressor(DocumentationLink, RegressorMixin, BaseEstimator):
                 given,
                 y,
                 accept_sparse=("csr", "csc"),
-                dtype=np.float64,
+                dtype=np.float64 if most is None else (np.float64, np.float32),
                 multi_output=True,
                 y_numeric=True,
                 reset=reset,
@@ -85,7 +87,10 @@ class TableRegressor(DocumentationLink, RegressorMixin, BaseEstimator):
         size = np.abs(y.reshape(len(y), -1)).max(axis=0)
         fits = bool(((size == 0) | ((SINGLE[0] < size) & (size < SINGLE[1]))).all())
         self._y_fits_single = fits if reset else fits and getattr(self, "_y_fits_single", True)
-        return X.toarray() if issparse(X) else X, y.reshape(len(y), -1), weights, y.ndim == 1
+        X = X.toarray() if issparse(X) else X
+        if X.dtype == np.float32 and (most is None or X.size <= most):
+            X = X.astype(np.float64)
+        return X, y.reshape(len(y), -1), weights, y.ndim == 1
 
     def _predicted(self, X: Any, function: Callable[[Any], Floats]) -> Floats:
         """Return the values of the fitted function, of the shape that y had; float32 if X is, and can hold targets."""

@@ -27,6 +27,7 @@ _SMALL = 0.1  # root mean square of a random function at the start of an online 
 _FIRST_ORDER = 0.7  # share of the time where it is short ...
 _FIRST_OF_BUDGET, _SMALL_BUDGET = (0.25, 0.5), 250  # ... for budgets of edges below and above this
 _BEGINNING = 0.3  # share of that for what says that training is in vain
+_SMALL_ROWS = 8192  # that tell it
 _CHUNK = 16  # problems that train as one tensor; more of them gain nothing on a CPU
 
 
@@ -147,8 +148,11 @@ def fit_more(
                 trained.parameters.views[name][..., torch.as_tensor(idle)] = 0.0
         network, parameters = architecture.compact(trained.parameters.views, 0)
         task = Task.of(problems, 0, X, y)
-        f, _ = network.forward(parameters.views, task.rows.X[None])
-        parameters.views["c"][0] += share * (task.rows.weights @ (task.rows.y - f[0]))
+        off = torch.zeros_like(parameters.views["c"][0])
+        for X64, y64, w in task.rows.chunks():
+            f, _ = network.forward(parameters.views, X64)
+            off += w[0, :, 0] @ (y64[0] - f[0])
+        parameters.views["c"][0] += share * off
         item = family.measured(task, (network, parameters), settings, trained.curves[0])
     return as_path(problems.strengths, [item]), trained.memory
 
@@ -182,7 +186,8 @@ def _is_constant(architecture: Architecture, initial: Arrays) -> bool:
 
 def _start_small(architecture: Architecture, start: Parameters, X: Tensor) -> None:
     """Shrink the random function, in place: a call that only takes a few steps shall not end far below the mean."""
-    f, _ = architecture.forward(start.views, X[None].cpu())
+    some = X[:: -(-len(X) // _SMALL_ROWS)]
+    f, _ = architecture.forward(start.views, some[None].cpu())
     size = float((f - start.views["c"].unsqueeze(1)).square().mean().sqrt())
     if size > _SMALL:
         for name in architecture.readout:

@@ -20,9 +20,9 @@ class Rows:
     Attributes
     ----------
     X : Tensor of shape (n_samples, n_features)
-        Features.
+        Features, in double or single precision.
     y : Tensor of shape (n_samples, n_outputs)
-        Targets.
+        Targets, of the type of `X`.
     weights : Tensor of shape (n_samples,)
         Non-negative, sum to one.
     """
@@ -37,10 +37,15 @@ class Rows:
         return _ROWS
 
     def parts(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield ``X, y, weights`` of consecutive rows as they are."""
+        """Yield ``X, y, weights`` of consecutive rows, all of the type of `X`."""
         for start in range(0, len(self.X), size):
             part = slice(start, start + size)
-            yield self.X[part], self.y[part], self.weights[part]
+            yield self.X[part], self.y[part], self.weights[part].to(self.X.dtype)
+
+    @property
+    def reach(self) -> Tensor:
+        """Largest absolute value of every feature, of shape (n_features,)."""
+        return torch.maximum(self.X.amax(0), -self.X.amin(0))
 
     def thinned(self, n_rows: int) -> Rows:
         """Return all rows, or that many evenly spread ones where there are more."""
@@ -55,9 +60,10 @@ class Rows:
         return Rows(self.X.float(), self.y.float(), self.weights.float())
 
     def chunks(self, size: int = _ROWS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield ``X, y, weights`` with a leading problem axis, ``weights`` with a trailing one of length one."""
-        for X, y, weights in self.parts(size):
-            yield X[None], y[None], weights[None, :, None]
+        """Yield double ``X, y, weights`` with a leading problem axis, ``weights`` with a trailing one of length one."""
+        for start in range(0, len(self.X), size):
+            part = slice(start, start + size)
+            yield self.X[part][None].double(), self.y[part][None].double(), self.weights[part][None, :, None].double()
 
 
 def mean_loss(architecture: Architecture, parameters: Parameters, rows: Rows) -> float:
@@ -98,5 +104,5 @@ def penalty_weights(architecture: Architecture, parameters: Parameters, rows: Ro
     if weighting == "sensitivity":
         return sensitivities(architecture, parameters, rows)
     squares = parameters.zeros_like()
-    architecture.path_bound(parameters.views, rows.X.abs().amax(0), squares.views)
+    architecture.path_bound(parameters.views, rows.reach.double(), squares.views)
     return squares.with_flat(squares.flat.sqrt())

@@ -41,6 +41,7 @@ _START_EDGES = 800  # left to the second-order phase where the budget is smaller
 _REFRESH = 10  # steps between two measurements of the penalty weights
 _MEMORY = 0.9  # of their running mean
 _DIRECTIONS = 8  # in the space of outputs, at most, for one measurement
+_JUDGED_ROWS = 65_536  # at a time
 _CHECK = 5  # passes between two looks at whether a problem has ended
 
 
@@ -102,7 +103,7 @@ class _Workspace:
         shape = (self.parameters.n_problems, self.batches.size)
         self.positions = torch.zeros(shape, dtype=torch.int64, device=flat.device)
         self.loss = torch.zeros(shape[0], device=flat.device)
-        self.reach = self.batches.X.abs().amax(0)
+        self.reach = torch.maximum(self.batches.X.amax(0), -self.batches.X.amin(0))
         self.share = torch.ones((), device=flat.device)
         self.directions = _directions(self.batches.y.shape[1]).to(flat.device)
 
@@ -382,9 +383,12 @@ class _Judge:
     def _loss(self, work: _Workspace, position: int, weights: Tensor) -> Tensor:
         rows = weights.nonzero().squeeze(1)
         one = {name: view[position : position + 1] for name, view in work.parameters.views.items()}
-        f, _ = work.architecture.forward(one, work.batches.X[rows][None])
-        residual = f[0] - work.batches.y[rows]
-        return (residual.square() * weights[rows, None]).sum()
+        total = torch.zeros((), device=rows.device)
+        for part in torch.split(rows, _JUDGED_ROWS):
+            f, _ = work.architecture.forward(one, work.batches.X[part][None])
+            residual = f[0] - work.batches.y[part]
+            total += (residual.square() * weights[part, None]).sum()
+        return total
 
 
 def _directions(n_outputs: int) -> Tensor:

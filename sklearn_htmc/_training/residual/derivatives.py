@@ -8,7 +8,8 @@ sensitivities ``S_p = E_P[sum_j a_u^2 g_vj^2]`` the norm is ``sum_p sqrt(S_p) |t
 
 needs the adjoints of both families: those of the derivatives run up the network, those of the activations down.
 
-Everything is computed in the type of the rows and returned in float64.
+Everything is a sum over rows: parts of it are computed in the type of the rows, some rows at a time, and added up and
+returned in float64. No array with more than a chunk of rows is made.
 """
 
 from __future__ import annotations
@@ -114,12 +115,13 @@ def value(network: ResidualNetwork, parameters: Parameters, rows: Rows, weightin
     """Return loss and norm; the arguments are those of `differentiate`."""
     parameters = _in_type_of(rows, parameters)
     t = matrices(parameters)
-    loss, squares = 0.0, parameters.zeros_like()
+    loss, squares = 0.0, _Sum(parameters)
     for tape, y, w in _tapes(network, t, rows):
         loss += _loss(tape, y, w)
         if weighting == "sensitivity":
             for output in range(network.n_outputs):
-                _add_squares(squares, tape, backward(t, tape, output), w, output)
+                _add_squares(squares.part, tape, backward(t, tape, output), w, output)
+            squares.add()
     return _valued(network, parameters, rows, weighting, loss, squares)
 
 
@@ -142,45 +144,50 @@ def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, 
     tapes: Sequence[tuple[Tape, Tensor, Tensor]] | None = None
     if len(rows.X) <= rows.chunk_size:
         tapes = list(_tapes(network, t, rows))  # small enough to be kept for the second round
-    loss, squares, gradient = 0.0, parameters.zeros_like(), parameters.zeros_like()
+    loss, squares, gradient = 0.0, _Sum(parameters), _Sum(parameters)
     for tape, y, w in tapes or _tapes(network, t, rows):
         loss += _loss(tape, y, w)
         for output in range(network.n_outputs):
             slopes = backward(t, tape, output)
             residual = w * (tape.outputs[:, output] - y[:, output])
-            _add_gradient(gradient, tape, slopes, residual, output)
+            _add_gradient(gradient.part, tape, slopes, residual, output)
             if weighting == "sensitivity":
-                _add_squares(squares, tape, slopes, w, output)
+                _add_squares(squares.part, tape, slopes, w, output)
+        squares.add()
+        gradient.add()
     at = _valued(network, parameters, rows, weighting, loss, squares)
     if weighting == "path":
         slope = _path_gradient(network, parameters, rows)
     else:
         weights = at.weights.to(parameters.flat.dtype)
         share = matrices(parameters.with_flat((0.5 * parameters.flat.abs() / weights).nan_to_num(0.0, 0.0, 0.0)))
-        total = parameters.zeros_like()
+        total = _Sum(parameters)
         for tape, _, w in tapes or _tapes(network, t, rows):
             for output in range(network.n_outputs):
-                _add_adjoint(total, t, share, tape, backward(t, tape, output), w[:, None], output)
-        slope = total.flat.addcmul_(weights, parameters.flat.sign())
-    return Gradients(at.loss, at.norm, at.weights, gradient.flat.double(), slope.double())
+                _add_adjoint(total.part, t, share, tape, backward(t, tape, output), w[:, None], output)
+            total.add()
+        slope = total.whole.flat.to(weights.dtype).addcmul_(weights, parameters.flat.sign())
+    return Gradients(at.loss, at.norm, at.weights, gradient.whole.flat, slope.double())
 
 
 def gauss_newton_matrix(network: ResidualNetwork, parameters: Parameters, rows: Rows, active: Tensor) -> Tensor:
     """Return ``E_P[(df/dt)' (df/dt)]`` over the active parameters, of shape (n_active, n_active).
 
-    It is accumulated over chunks of rows, in float32: a damped step does not feel the difference.
+    Chunks of rows are multiplied in float32, which a damped step does not feel, and added up in float64.
     """
     parameters = _in_type_of(rows, parameters)
     n_active = int(active.sum())
-    total = torch.zeros(n_active, n_active, dtype=torch.float32)
+    total = torch.zeros(n_active, n_active, dtype=torch.float64)
     where = _entries(matrices(parameters.with_flat(active)))
     t = matrices(parameters)
     for X, _, w in rows.parts(max(64, _CHUNK_ENTRIES // max(1, n_active))):
         tape, root = forward(t, X, network.n_blocks), w.sqrt().float()
+        part = torch.zeros(n_active, n_active, dtype=torch.float32)
         for output in range(network.n_outputs):
             J = _jacobian(tape, backward(t, tape, output), where, output).mul_(root[:, None])
-            total.addmm_(J.T, J)
-    return total.double()
+            part.addmm_(J.T, J)
+        total += part
+    return total
 
 
 def jacobian(network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Tensor:
@@ -227,6 +234,19 @@ def _edges(tape: Tape, slopes: Slopes) -> Iterator[tuple[str, Tensor, Tensor | N
         yield f"U{block}", slopes.stream[block + 1], h
 
 
+class _Sum:
+    """Sum of arrays of the shape of the parameters, of which that of a chunk of rows is in the type of the rows."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.part = parameters.zeros_like()
+        self.whole = self.part.to(torch.float64)
+
+    def add(self) -> None:
+        """Add the part, and start the next one."""
+        self.whole.flat.add_(self.part.flat)
+        self.part.flat.zero_()
+
+
 def _tapes(network: ResidualNetwork, t: Matrices, rows: Rows) -> Iterator[tuple[Tape, Tensor, Tensor]]:
     for X, y, w in rows.parts(rows.chunk_size):
         yield forward(t, X, network.n_blocks), y, w
@@ -237,11 +257,12 @@ def _loss(tape: Tape, y: Tensor, w: Tensor) -> float:
 
 
 def _valued(
-    network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: str, loss: float, squares: Parameters
+    network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: str, loss: float, squares: _Sum
 ) -> Value:
     if weighting == "path":
-        network.path_bound(parameters.views, rows.X.abs().amax(0), squares.views)
-    weights = squares.flat.double().sqrt()
+        network.path_bound(parameters.views, rows.reach, squares.part.views)
+        squares.add()
+    weights = squares.whole.flat.sqrt()
     return Value(loss, float(WeightedL1(weights).value(parameters.flat)), weights)
 
 
@@ -296,6 +317,6 @@ def _add_adjoint(
 
 def _path_gradient(network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Tensor:
     flat = parameters.flat.detach().clone().requires_grad_(True)
-    norm = network.path_norm(parameters.with_flat(flat).views, rows.X.abs().amax(0))
+    norm = network.path_norm(parameters.with_flat(flat).views, rows.reach)
     (gradient,) = torch.autograd.grad(norm, flat)
     return gradient

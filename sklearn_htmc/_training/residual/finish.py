@@ -20,7 +20,7 @@ from sklearn_htmc._training.core.problems import Report, Settings
 from sklearn_htmc._training.core.task import End, Finished, Network, Task, described
 from sklearn_htmc._training.core.threads import Stop, in_threads
 from sklearn_htmc._training.residual.derivatives import ResidualCalculus
-from sklearn_htmc._training.residual.linear import constant_candidate, linear_candidate
+from sklearn_htmc._training.residual.linear import as_arrays, constant_candidate, linear_candidate
 from sklearn_htmc._training.residual.network import ResidualNetwork, n_edges, network_of
 from sklearn_htmc._training.residual.sizes import grow
 from sklearn_htmc._training.second_order.gauss_newton import Point, Problem, descend
@@ -35,6 +35,8 @@ _NEGLIGIBLE = 0.01  # root mean square of what the last removal may change, rela
 _ROWS_PER_EDGE = 2  # beyond the budget growth stays below that
 _MEETING = 250  # edges: removal goes down to there, growth up
 _SEARCH_ROWS = 12_000  # the way to a budget looks at that many; the end looks at all
+_SAMPLE_ROWS = 8_000  # of more than _SEARCH_ROWS on which removals are tried ...
+_POLISH_STEPS = 5  # ... before Gauss-Newton steps on all
 _LINEAR = 0.01  # strength of the linear model from which networks grow
 _WAYS = 0.75  # share of the time that is left for the ways to a budget ...
 _DOWN = 0.3  # ... and of that for removal, where growth comes after it; the second growth is not for those in a hurry
@@ -146,16 +148,27 @@ def _at_minimum(problem: Problem, network: Network, end: End, *, is_brief: bool)
     """Descend to a minimum, of removals too, where the network is small enough and the rows can tell where it is."""
     if _size(network) > min(_SECOND_ORDER_EDGES, _EDGES_PER_ROW * len(problem.rows.X)):
         return network
+    is_large = len(problem.rows.X) > _SEARCH_ROWS
+    if is_large:
+        problem = replace(problem, rows=problem.rows.single())
     if is_brief:
         return descend(problem, *network, max_steps=_BRIEF_STEPS, tol=1e-3).compacted()
-    point = descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5)
-    end.watch(0, point.loss, point.n_edges)
-    return pruned(problem, point, 0.0, patience=_PATIENCE).compacted()
+    if not is_large:
+        point = descend(problem, *network, max_steps=_LAST_STEPS, tol=1e-5)
+        end.watch(0, point.loss, point.n_edges)
+        return pruned(problem, point, 0.0, patience=_PATIENCE).compacted()
+    # Which edges are worth their price some rows can tell; how large they are all rows tell in a few steps.
+    sample = replace(problem, rows=problem.rows.thinned(_SAMPLE_ROWS))
+    found = pruned(sample, descend(sample, *network, max_steps=_LAST_STEPS, tol=1e-4), 0.0).compacted()
+    last = descend(problem, *found, max_steps=_POLISH_STEPS, tol=1e-5)
+    end.watch(0, last.loss, last.n_edges)
+    # Few rows may have most of the weight.
+    return min((last.compacted(), network), key=lambda each: problem.objective(*each))
 
 
 def _simple_candidates(architecture: ResidualNetwork, rows: Rows, strength: float) -> list[Network]:
     """Return the best linear network, where there is one, and the constant."""
-    X, y, weights = rows.X.numpy(), rows.y.numpy(), rows.weights.numpy()
+    X, y, weights = as_arrays(rows)
     linear = linear_candidate(X, y, weights, strength, width=architecture.width)
     constant = constant_candidate(y, weights, n_features=X.shape[1])
     return [

@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc._training.core.architecture import Arrays
+from sklearn_htmc._training.core.objective import Rows
 
 _filters_of_warnings = threading.Lock()
 
@@ -68,6 +70,42 @@ def constant_candidate(y: Floats, weights: Floats, *, n_features: int) -> Arrays
         "A": np.zeros((y.shape[1], 0)),
         "c": weights @ y,
     }
+
+
+def as_arrays(rows: Rows) -> tuple[Floats, Floats, Floats]:
+    """Return X, y and weights in double precision; of many rows in single precision few with the same moments.
+
+    Linear least squares sees means and covariances only. Those of m columns are shared by 2m rows of equal weight: with
+    the covariance ``L L'``, the mean plus and minus ``sqrt(m)`` times each column of L.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows whose weights sum to one.
+
+    Returns
+    -------
+    X : ndarray of shape (n_rows, n_features)
+        Features.
+    y : ndarray of shape (n_rows, n_outputs)
+        Targets.
+    weights : ndarray of shape (n_rows,)
+        Positive, sum to one.
+    """
+    n_features, n_columns = rows.X.shape[1], rows.X.shape[1] + rows.y.shape[1]
+    if rows.X.dtype == torch.float64 or len(rows.X) <= 2 * n_columns:
+        return rows.X.double().numpy(), rows.y.double().numpy(), rows.weights.double().numpy()
+    mean = torch.zeros(n_columns, dtype=torch.float64)
+    for X, y, w in rows.chunks():
+        mean += w[0, :, 0] @ torch.cat([X[0], y[0]], dim=1)
+    covariance = torch.zeros(n_columns, n_columns, dtype=torch.float64)
+    for X, y, w in rows.chunks():
+        off = torch.cat([X[0], y[0]], dim=1) - mean
+        covariance += (off * w[0]).T @ off
+    values, vectors = torch.linalg.eigh(covariance)
+    steps = (n_columns * values.clamp(min=0.0)).sqrt()[:, None] * vectors.T
+    few = torch.cat([mean + steps, mean - steps]).numpy()
+    return few[:, :n_features], few[:, n_features:], np.full(len(few), 1.0 / len(few))
 
 
 def _shrunk_lasso(X: Floats, y: Floats, weights: Floats, strength: float) -> Floats:
