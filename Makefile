@@ -58,7 +58,7 @@ benchmark-speed: $(VENV)/.ready-benchmark ## Compare times with peers.
 	$(BIN)/python benchmarks/speed.py $(SPEED_FLAGS)
 
 clean: ## Remove caches and built documentation, keep the environment.
-	rm -rf build dist doc/_build doc/auto_examples doc/sg_execution_times.rst doc/sg_api_usage.rst
+	rm -rf build dist doc/_build doc/auto_examples doc/generated doc/sg_execution_times.rst doc/sg_api_usage.rst
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find sklearn_htmc tests examples benchmarks doc -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -1,5 +1,6 @@
 """Circuits: fitted regressors as integer programs whose gates are counted."""
 
+from sklearn_htmc._network import Block, SparseNetwork
 from sklearn_htmc.circuit._c import to_c
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._compile import compile_circuit
@@ -12,6 +13,7 @@ from sklearn_htmc.circuit._simulate import simulate
 from sklearn_htmc.circuit._verilog import to_verilog
 
 __all__ = [
+    "Block",
     "Builder",
     "Circuit",
     "CircuitProfile",
@@ -19,6 +21,7 @@ __all__ = [
     "Graph",
     "Node",
     "Op",
+    "SparseNetwork",
     "Tree",
     "TreeEnsemble",
     "circuit_profile",
