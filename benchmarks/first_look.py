@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from peers import MODELS, lasso, ours, scaled_mlp
-from quality import markdown_table
+from quality import markdown_table, names_among
 from sklearn.datasets import make_friedman1
 from sklearn.model_selection import GridSearchCV, train_test_split
 
@@ -147,10 +147,11 @@ def measure(family: str, rows: Rows) -> Iterator[dict[str, Any]]:
         }
 
 
-def measure_all(cache: Path) -> dict[str, list[dict[str, Any]]]:
+def measure_all(cache: Path, problems: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Return the circuits by ``problem/family``, old ones from the cache."""
     results = json.loads(cache.read_text()) if cache.exists() else {}
-    for problem, (_, make) in PROBLEMS.items():
+    for problem in problems:
+        _, make = PROBLEMS[problem]
         for family in STYLES:
             peer = MODELS.get(family.lower())
             if (key := f"{problem}/{family}") in results or (peer is not None and not peer.installed):
@@ -222,9 +223,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=Path("first_look.json"))
-    parser.add_argument("--plot", type=Path, help="file for the picture")
+    parser.add_argument("--problems", type=names_among(PROBLEMS, "problem"), default=list(PROBLEMS), help="a,b")
+    parser.add_argument("--plot", type=Path, help="file for the picture, which shows both problems")
     arguments = parser.parse_args()
-    results = measure_all(arguments.cache)
+    results = measure_all(arguments.cache, arguments.problems)
     print(table(results))
     if arguments.plot:
         draw(results, arguments.plot)
