@@ -22,7 +22,7 @@ FUZZ_FLAGS ?= --seconds 30
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.ready ## Fit real data over a grid of alphas beside two familiar models (a minute).
+demo: $(VENV)/.ready ## Our regressors beside familiar ones on real data: errors, gates, rules (a minute).
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready ## Run every test and doctest but the slow ones.

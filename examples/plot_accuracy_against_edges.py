@@ -40,7 +40,7 @@ scores = [model.score(X_test, y_test) for model in models]
 boosted = [GradientBoostingRegressor(n_estimators=n, random_state=0).fit(X, y) for n in (10, 30, 100, 300)]
 leaves = [sum(tree.tree_.n_leaves for tree in model.estimators_[:, 0]) for model in boosted]
 perceptrons = [
-    make_pipeline(StandardScaler(), MLPRegressor((width,), max_iter=3000, random_state=0)).fit(X, y)
+    make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(width,), max_iter=3000, random_state=0)).fit(X, y)
     for width in (2, 5, 20, 100)
 ]
 weights = [sum(matrix.size for matrix in model[-1].coefs_) for model in perceptrons]

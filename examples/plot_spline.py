@@ -35,8 +35,8 @@ models = [DeepSplineRegressor(alpha=alpha, ranks=(), random_state=0).fit(x[:, No
 # Fits and knots
 # --------------
 # ``to_spline`` returns the fitted function as a :class:`scipy.interpolate.PPoly`; its breakpoints between the first and
-# the last one are the knots. Outside the data the function goes on with its last slope. The thin line is a linear spline
-# with equally many knots at equal distances, by least squares: it does not know where they are needed.
+# the last one are the knots. Outside the data the function goes on with its last slope. The thin line is a spline with
+# equally many knots at equal distances, by least squares: it does not know where they are needed.
 grid = np.linspace(-0.5, 10.5, 500)
 fig, axes = plt.subplots(3, 1, figsize=(6.4, 7.2), sharex=True, sharey=True, layout="constrained")
 for ax, model in zip(axes, models, strict=True):
