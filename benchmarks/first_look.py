@@ -9,7 +9,7 @@ five folds has chosen ("tuned"). No data are needed but those in ``examples/data
   without noise to test, so that the error says how well the *function* was found;
 * the heating load of 768 buildings, a quarter of them test rows.
 
-Results go into the cache one by one, so a run that was interrupted goes on where it stopped. It takes about half an
+Results go into the cache family by family: a run that was interrupted goes on where it stopped. It takes about half an
 hour of one core.
 
     python benchmarks/first_look.py --plot doc/images/first_look.png

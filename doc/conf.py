@@ -62,6 +62,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,  # a page that loads scripts from the network
 }
 
 # The gallery shows the estimator, not how close a short run came to its optimum.
