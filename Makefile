@@ -32,7 +32,7 @@ OLDEST_FLAGS ?= -k "not spline and not cv"
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.ready ## Fit real data over a grid of alphas beside two familiar models (a minute).
+demo: $(VENV)/.ready ## Our regressors beside familiar ones on real data: errors, gates, rules (a minute).
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready ## Run every test and doctest but the slow ones.
@@ -74,7 +74,7 @@ benchmark-speed: $(VENV)/.ready-benchmark ## Compare times with peers.
 	$(BIN)/python benchmarks/speed.py $(SPEED_FLAGS)
 
 clean: ## Remove caches and built documentation, keep the environment.
-	rm -rf build dist doc/_build doc/auto_examples doc/sg_execution_times.rst doc/sg_api_usage.rst
+	rm -rf build dist doc/_build doc/auto_examples doc/generated doc/sg_execution_times.rst doc/sg_api_usage.rst
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find sklearn_htmc tests examples benchmarks doc -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

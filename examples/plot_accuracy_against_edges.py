@@ -8,7 +8,8 @@ The penalty strength ``alpha`` decides how large the network is. This example fi
 
 .. math:: y = 10 \\sin(\\pi x_0 x_1) + 20 (x_2 - 1/2)^2 + 10 x_3 + 5 x_4 + \\text{noise},
 
-where five of the ten features play no role, and draws what each edge buys.
+where five of the ten features play no role, and draws what each edge buys, beside boosted trees and perceptrons of
+several sizes.
 """
 
 # %%
@@ -16,6 +17,10 @@ where five of the ten features play no role, and draws what each edge buys.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import make_friedman1
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_htmc import ResNetNormRegressor
 
@@ -31,16 +36,29 @@ n_edges = [model.n_edges_ for model in models]
 scores = [model.score(X_test, y_test) for model in models]
 
 # %%
+# Peers of several sizes: leaves of all trees, and weights.
+boosted = [GradientBoostingRegressor(n_estimators=n, random_state=0).fit(X, y) for n in (10, 30, 100, 300)]
+leaves = [sum(tree.tree_.n_leaves for tree in model.estimators_[:, 0]) for model in boosted]
+perceptrons = [
+    make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(width,), max_iter=3000, random_state=0)).fit(X, y)
+    for width in (2, 5, 20, 100)
+]
+weights = [sum(matrix.size for matrix in model[-1].coefs_) for model in perceptrons]
+
+# %%
 # The noise alone limits R2 on fresh rows: nothing scores above the dotted line, but for chance. The
 # largest alpha is too rigid. The smallest ones spend many more edges, in part on the noise.
 fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 ax.axhline(1 - 1.0 / np.var(y_test), color="0.5", linestyle=":", label="limit set by the noise")
 ax.plot(n_edges, scores, "o-", label="ResNetNormRegressor, alpha at the points")
+ax.plot(leaves, [model.score(X_test, y_test) for model in boosted], "^--", label="GradientBoostingRegressor")
+ax.plot(weights, [model.score(X_test, y_test) for model in perceptrons], "s--", label="MLPRegressor")
 for alpha, size, score in zip(alphas, n_edges, scores, strict=True):
     ax.annotate(f"{alpha}", (size, score), xytext=(4, -14), textcoords="offset points")
-ax.set(xlabel="edges of the fitted network", ylabel="R2 on fresh rows", xscale="log")
-ax.margins(x=0.2, y=0.1)
-ax.legend(loc="lower right")
+ax.set(xlabel="edges, leaves or weights", ylabel="R2 on fresh rows", xscale="log")
+ax.set_ylim(0.4, 1.0)
+ax.margins(x=0.1)
+ax.legend(loc="lower right", fontsize="small")
 
 # %%
 # ``feature_importances_`` is the share of the norm that flows through each input. The features

@@ -23,7 +23,7 @@ here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 X = pd.read_csv(here / "data" / "energy.csv")
 y = X.pop("heating_load")
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
-model = ResNetNormRegressor(alpha=0.003, max_edges=40, max_iter=60, tol=0.5, random_state=0).fit(X_train, y_train)
+model = ResNetNormRegressor(alpha=0.003, max_edges=40, max_iter=60, random_state=0).fit(X_train, y_train)
 
 # %%
 # What does an edge buy? The fit remembers the best networks of all sizes that it has seen. Those that are larger than

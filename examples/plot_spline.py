@@ -13,6 +13,9 @@ given. The problem is convex and solved exactly.
 # ----------------------------------------------------
 import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import SplineTransformer
 
 from sklearn_htmc import DeepSplineRegressor
 
@@ -32,7 +35,8 @@ models = [DeepSplineRegressor(alpha=alpha, ranks=(), random_state=0).fit(x[:, No
 # Fits and knots
 # --------------
 # ``to_spline`` returns the fitted function as a :class:`scipy.interpolate.PPoly`; its breakpoints between the first and
-# the last one are the knots. Outside the data the function goes on with its last slope.
+# the last one are the knots. Outside the data the function goes on with its last slope. The thin line is a spline with
+# equally many knots at equal distances, by least squares: it does not know where they are needed.
 grid = np.linspace(-0.5, 10.5, 500)
 fig, axes = plt.subplots(3, 1, figsize=(6.4, 7.2), sharex=True, sharey=True, layout="constrained")
 for ax, model in zip(axes, models, strict=True):
@@ -41,8 +45,10 @@ for ax, model in zip(axes, models, strict=True):
     ax.plot(x, y, ".", color="0.7", markersize=4, label="data")
     ax.plot(grid, truth(grid), "--", color="0.4", linewidth=1, label="truth")
     ax.plot(grid, spline(grid), color="C0", label="fit")
+    even = make_pipeline(SplineTransformer(len(knots) + 2, degree=1, extrapolation="linear"), LinearRegression())
+    ax.plot(grid, even.fit(x[:, None], y).predict(grid[:, None]), color="C2", linewidth=1, label="even knots")
     ax.plot(knots, spline(knots), "o", color="C1", markersize=5, label="knots")
     ax.set(ylabel="y", title=f"alpha = {model.alpha:g}: {model.n_knots_} knots")
 axes[-1].set_xlabel("x")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
 plt.show()

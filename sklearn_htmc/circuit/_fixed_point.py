@@ -34,7 +34,7 @@ def roundest(first: Integers, last: Integers, near: Integers) -> Integers:
 
 @dataclass(frozen=True)
 class Format:
-    """Words that stand for ``code * 2**exponent`` with an integer code in ``low .. high``.
+    """Words that stand for ``code * 2**exponent`` with an integer code between two bounds.
 
     Attributes
     ----------
