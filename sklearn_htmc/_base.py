@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from sklearn_htmc._automatic import DEFAULT_ALPHA, question_of, too_few_to_choose, tried_strengths, worthwhile_device
 from sklearn_htmc._interrupts import timed
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._paths import best_of, in_shards, strengths_of
@@ -31,35 +32,11 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.core.task import Begun, Family
     from sklearn_htmc._training.paths import Rows
 
-_N_FOLDS = 3
-_HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below three folds
-_N_STRENGTHS = 6  # half decades that training ranks
-_PER_HALF_DECADE = 2  # steps of a path
 _SEARCH = 0.6  # share of the time for the choice of alpha, where it is short
-_BATCH_ROWS = 128
 _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
 _ONLINE_STEPS = 8  # of a call with few rows
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
-_DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
-
-
-def automatic_batch(batch_size: int | str, n_rows: int) -> int:
-    """Return the rows of a batch for a parameter that may be "auto"."""
-    if batch_size != "auto":
-        return int(batch_size)
-    return _BATCH_ROWS if n_rows <= _HOLD_OUT_ROWS else 2 * _BATCH_ROWS
-
-
-def automatic_strengths(n_rows: int, n_between: int = 1) -> Floats:
-    """Return the strengths that ``alpha="auto"`` tries: half decades, or parts of them, down from ``0.5 / sqrt(n)``.
-
-    Alpha is a threshold on correlations, and a correlation with noise is about ``1 / sqrt(n)``.
-    """
-    largest = min(1.0, 0.5 / math.sqrt(n_rows))
-    return np.asarray(
-        largest * 10.0 ** (-0.5 * np.arange((_N_STRENGTHS - 1) * n_between + 1) / n_between), dtype=np.float64
-    )
 
 
 def _taken_over(table: Table, before: Seen) -> Table:
@@ -79,32 +56,6 @@ def _taken_over(table: Table, before: Seen) -> Table:
         features=merged(features, table.features, before.features),
         targets=merged(targets, table.targets, before.targets),
     )
-
-
-def worthwhile_device(device: str, n_rows: int) -> str:
-    """Resolve "auto": CUDA where there is one and the problem is large enough to gain by it."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if n_rows > _HOLD_OUT_ROWS and torch.cuda.is_available() else "cpu"
-
-
-class Absent:
-    """An attribute that only some fits have: where an instance has none, the error says when there is one."""
-
-    def __init__(self, when: str) -> None:
-        self.when = when
-
-    def __get__(self, instance: Any, owner: type) -> Any:
-        """Raise AttributeError; what an instance holds comes before this descriptor."""
-        if instance is None:
-            return self
-        raise AttributeError(f"{owner.__name__} has no {self.name} {self.when}.")
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Take the name of the attribute."""
-        self.name = name
 
 
 class NetworkRegressor(TableRegressor):
@@ -304,35 +255,13 @@ class NetworkRegressor(TableRegressor):
         """Return alpha, chosen by held-out error if it is "auto", and what the choice has found."""
         if self.alpha != "auto":
             return float(self.alpha), None
-        n_rows = len(table.X)
-        if table.n_groups < 2 * _N_FOLDS or not table.y.any():
-            return _DEFAULT_ALPHA, None
-        from sklearn_htmc._training.choice import Question, choose
+        if too_few_to_choose(table):
+            return DEFAULT_ALPHA, None
+        from sklearn_htmc._training.choice import choose
         from sklearn_htmc._training.core.deadline import SEARCH
 
-        if n_rows > _HOLD_OUT_ROWS:
-            held_out = [table.folds(10, random_state) == 0]
-        else:
-            folds = table.folds(_N_FOLDS, random_state)
-            held_out = [folds == fold for fold in range(_N_FOLDS)]
-        judged_rows = n_rows
-        weights = table.weights
-        if self._choice_rows is not None and n_rows > self._choice_rows:
-            judged_rows = self._choice_rows
-            sample = random_state.permutation(n_rows)[:judged_rows]
-            weights = np.zeros(n_rows)
-            weights[sample] = table.weights[sample]
-        settings = self._settings(judged_rows)
-        settings = replace(settings, deadline=progress.deadline.part(_SEARCH, SEARCH))
-        question = Question(
-            automatic_strengths(judged_rows, _PER_HALF_DECADE),
-            weights,
-            held_out,
-            int(random_state.randint(2**31 - 1)),
-            _PER_HALF_DECADE,
-            is_part=judged_rows < n_rows,
-            with_start=with_start,
-        )
+        question, judged_rows = question_of(table, random_state, self._choice_rows, with_start=with_start)
+        settings = replace(self._settings(judged_rows), deadline=progress.deadline.part(_SEARCH, SEARCH))
         choice = choose(
             table.X,
             table.y,
@@ -343,7 +272,7 @@ class NetworkRegressor(TableRegressor):
             report=progress.start(question.n_passes(settings), SEARCH),
         )
         # Noise correlates with neurons by 1 / sqrt(n), so what is best on a part is that much smaller on the whole.
-        return float(automatic_strengths(n_rows, _PER_HALF_DECADE)[choice.index]), choice
+        return float(tried_strengths(len(table.X))[choice.index]), choice
 
     def _one_problem(
         self, table: Table, alpha: float, random_state: np.random.RandomState

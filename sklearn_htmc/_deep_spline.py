@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc._base import NetworkRegressor, automatic_batch
+from sklearn_htmc._automatic import automatic_batch
+from sklearn_htmc._base import NetworkRegressor
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 
 if TYPE_CHECKING:

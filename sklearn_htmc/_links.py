@@ -10,5 +10,5 @@ class DocumentationLink:
 
     _doc_link_module: ClassVar[str] = "sklearn_htmc"
     _doc_link_template: ClassVar[str] = (
-        "https://sklearn-htmc.github.io/sklearn-htmc/api.html#{estimator_module}.{estimator_name}"
+        "https://sklearn-htmc.github.io/sklearn-htmc/generated/{estimator_module}.{estimator_name}.html"
     )

@@ -71,7 +71,8 @@ class Progress:
                 self.second_order -= step
             self.n_passes += n_done
             is_first = n_done > 0 or phase != TRAINING
-            self.bar.set_description(phase if is_first else "second-order phase", refresh=False)
+            name = phase if is_first else "second-order phase"
+            self.bar.set_description(name, refresh=self.bar.desc != f"{name}: ")  # the first of every phase is shown
             self._show(loss=f"{loss:.3g}", edges=f"{edges:.0f}")
             self.bar.update(step)
 

@@ -11,7 +11,9 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc._base import Absent, NetworkRegressor, automatic_batch
+from sklearn_htmc._absent import Absent
+from sklearn_htmc._automatic import automatic_batch
+from sklearn_htmc._base import NetworkRegressor
 from sklearn_htmc._network import RegularizationPath, SizePath, SparseNetwork
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length
 
-from sklearn_htmc._base import Absent, NetworkRegressor, worthwhile_device
+from sklearn_htmc._absent import Absent
+from sklearn_htmc._automatic import worthwhile_device
+from sklearn_htmc._base import NetworkRegressor
 from sklearn_htmc._network import Floats
 from sklearn_htmc._paths import strengths_of
 from sklearn_htmc._progress import Progress

@@ -11,6 +11,7 @@ from sklearn_htmc._network import Block, Floats, SparseNetwork
 from sklearn_htmc._table import Scaling
 
 SINGLE = (1e-30, 1e30)  # sizes of numbers that float32 holds with all its digits, and parts and multiples of them
+_HUGE = np.finfo(float).max / 4
 _ROUNDING = 8 * np.finfo(float).eps
 
 
@@ -39,6 +40,13 @@ def in_units(
             )
             for b in blocks
         )
+    # A difference of two of the largest numbers would not be one.
+    is_huge = np.abs(input_range).max(axis=0) > _HUGE
+    if is_huge.any():
+        blocks = (
+            SparseNetwork(blocks, input_range, clip=clip, center=np.where(is_huge, center, 0.0)).uncentered().blocks
+        )
+        center = np.where(is_huge, 0.0, center)
     return SparseNetwork(blocks, input_range, clip=clip, center=center if center.any() else None)
 
 

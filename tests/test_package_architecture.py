@@ -41,21 +41,25 @@ LAYERS = {
     "_paths": Layer({"_network", "_progress", "_threads"}, {"_training"}, {"joblib", "numpy", "sklearn"}),
     "_columns": Layer(outside={"numpy"}),
     "_table_regressor": Layer({"_columns", "_links", "_network", "_units"}, outside={"numpy", "scipy", "sklearn"}),
+    "_absent": Layer(),
+    "_automatic": Layer({"_network", "_table"}, {"_training"}, {"numpy"}, {"torch"}),
     "_base": Layer(
-        {"_interrupts", "_network", "_paths", "_progress", "_table", "_table_regressor", "_units"},
+        {"_automatic", "_interrupts", "_network", "_paths", "_progress", "_table", "_table_regressor", "_units"},
         {"_training"},
         {"numpy", "sklearn"},
         {"torch"},
     ),
     "_search": Layer(
-        {"_base", "_network", "_paths", "_progress", "_table"}, {"_training"}, outside={"numpy", "sklearn"}
+        {"_absent", "_automatic", "_base", "_network", "_paths", "_progress", "_table"},
+        {"_training"},
+        outside={"numpy", "sklearn"},
     ),
-    "_resnet_norm": Layer({"_base", "_network"}, {"_training"}, {"numpy", "sklearn"}),
+    "_resnet_norm": Layer({"_absent", "_automatic", "_base", "_network"}, {"_training"}, {"numpy", "sklearn"}),
     "_resnet_norm_cv": Layer({"_network", "_resnet_norm", "_search"}),
     "_deep_spline_cv": Layer({"_deep_spline", "_search"}),
     "_spline_form": Layer({"_network"}, outside={"numpy", "scipy"}),
     "_deep_spline": Layer(
-        {"_base", "_network", "_table"}, {"_spline_form", "_training"}, {"numpy", "sklearn"}, {"scipy"}
+        {"_automatic", "_base", "_network", "_table"}, {"_spline_form", "_training"}, {"numpy", "sklearn"}, {"scipy"}
     ),
     "circuit": Layer(
         {"_network", "_threads", "circuit"},

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import learning_curve
 
 from sklearn_htmc import DeepSplineRegressor, ResNetNormRegressor
-from sklearn_htmc._base import automatic_strengths
+from sklearn_htmc._automatic import automatic_strengths
 from sklearn_htmc._table import Table
 
 pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
@@ -240,7 +240,8 @@ def test_verbose_shows_a_bar_on_stderr(ramps, quick, capsys, alpha):
     quick(alpha=alpha, verbose=1).fit(X, y)
     shown = capsys.readouterr()
     assert shown.out == ""
-    for word in ("training", "second-order phase", "100%", "passes=", "loss=", "edges=", "stationarity="):
+    first = "the search for alpha" if alpha == "auto" else "training"
+    for word in (first, "second-order phase", "100%", "passes=", "loss=", "edges=", "stationarity="):
         assert word in shown.err
 
 
@@ -268,7 +269,7 @@ def test_folds_judge_a_few_rows_and_one_hold_out_judges_many(ramps, quick, monke
     asked = []
     folds = Table.folds
     monkeypatch.setattr(Table, "folds", lambda table, n, state: asked.append(n) or folds(table, n, state))
-    monkeypatch.setattr("sklearn_htmc._base._HOLD_OUT_ROWS", 150)
+    monkeypatch.setattr("sklearn_htmc._automatic._HOLD_OUT_ROWS", 150)
     for n_rows in (150, 151):
         X, y = ramps(n_rows)
         model = quick(alpha="auto").fit(X, y)
