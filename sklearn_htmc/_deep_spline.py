@@ -271,15 +271,15 @@ class DeepSplineRegressor(NetworkRegressor):
 
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.core.problems import Settings
+        from sklearn_htmc._training.core.weightings import PATH
 
         own = self._plain_params()
         size = automatic_batch(own.batch_size, n_rows)
         most = max(_LEAST_PASSES, _STEPS // -(-n_rows // size))
-        # The weights of these norms do not depend on data, which is what "path" says to the core.
         return Settings(
             max_iter=min(own.max_iter, most) if own.ranks else 1,  # a single shallow network is solved from anywhere
             batch_size=size,
-            weighting="path",
+            weighting=PATH,  # these norms do not depend on data
         )
 
     def _set_own_attributes(self, path: RegularizationPath) -> None:

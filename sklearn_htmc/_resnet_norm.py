@@ -224,6 +224,7 @@ class ResNetNormRegressor(NetworkRegressor):
 
     def _settings(self, n_rows: int) -> Settings:
         from sklearn_htmc._training.core.problems import Settings
+        from sklearn_htmc._training.core.weightings import WEIGHTINGS
 
         own = self._plain_params()
         size = automatic_batch(own.batch_size, n_rows)
@@ -231,7 +232,7 @@ class ResNetNormRegressor(NetworkRegressor):
         return Settings(
             max_iter=min(own.max_iter, most),
             batch_size=size,
-            weighting=own.weighting,
+            weighting=WEIGHTINGS[own.weighting],
             max_edges=own.max_edges,
         )
 

@@ -14,6 +14,7 @@ from sklearn_htmc._table import Moments, Table
 from sklearn_htmc._training.core import objective
 from sklearn_htmc._training.core.certificate import certify
 from sklearn_htmc._training.core.objective import Rows
+from sklearn_htmc._training.core.weightings import PATH, SENSITIVITY
 from sklearn_htmc._training.residual import derivatives, finish
 from sklearn_htmc._training.residual.derivatives import differentiate, gauss_newton_matrix, value
 from sklearn_htmc._training.residual.linear import as_arrays, linear_candidate
@@ -125,7 +126,7 @@ def of_objective(network, parameters, rows, weighting):
     return found | {"values": torch.tensor([at.loss, at.norm, only.loss, only.norm], dtype=torch.float64)}
 
 
-@pytest.mark.parametrize("weighting", ["sensitivity", "path"])
+@pytest.mark.parametrize("weighting", [SENSITIVITY, PATH])
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_normal_equations_of_chunks_add_up_to_those_of_all_rows(rng, monkeypatch, weighting, n_outputs):
     network, parameters, rows = random_problem(rng, n_outputs=n_outputs)
@@ -146,7 +147,7 @@ def test_single_rows_are_certified_in_double_precision(rng):
     network, parameters, rows = random_problem(rng)
     single = Rows(rows.X.float(), rows.y.float(), rows.weights)
     same = Rows(single.X.double(), single.y.double(), rows.weights)
-    for weighting in ("sensitivity", "path"):
+    for weighting in (SENSITIVITY, PATH):
         first, second = (certify(network, parameters, r, 0.01, weighting) for r in (single, same))
         assert first.objective == second.objective
         assert first.stationarity == second.stationarity

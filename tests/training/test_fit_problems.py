@@ -14,6 +14,7 @@ from sklearn_htmc._training.core.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.core.penalties import WeightedL1
 from sklearn_htmc._training.core.problems import Problems, Settings
 from sklearn_htmc._training.core.task import weighted_rows
+from sklearn_htmc._training.core.weightings import PATH, SENSITIVITY
 from sklearn_htmc._training.first_order.batches import Batches
 from sklearn_htmc._training.first_order.loop import train
 from sklearn_htmc._training.first_order.proximal_adam import AdamState, StepSizes, proximal_adam_step
@@ -197,7 +198,7 @@ def roughly_trained(rng, strength=1e-3):
     return weighted_rows(X, y, weights[0]), *architecture.compact(trained.parameters.views, 0)
 
 
-@pytest.mark.parametrize(("weighting", "strength"), [("sensitivity", 3e-3), ("path", 1e-5)])
+@pytest.mark.parametrize(("weighting", "strength"), [(SENSITIVITY, 3e-3), (PATH, 1e-5)])
 def test_descent_ends_where_no_small_move_improves_much(rng, weighting, strength):
     rows, network, parameters = roughly_trained(rng)
     problem = Problem(rows, strength, ResidualCalculus(weighting))
@@ -214,7 +215,7 @@ def test_descent_ends_where_no_small_move_improves_much(rng, weighting, strength
 
 def test_every_step_lowers_the_objective(rng):
     rows, network, parameters = roughly_trained(rng)
-    problem = Problem(rows, 0.003, ResidualCalculus("sensitivity"))
+    problem = Problem(rows, 0.003, ResidualCalculus(SENSITIVITY))
     objectives = [problem.objective(network, parameters)]
     for _ in range(10):
         point = descend(problem, network, parameters, max_steps=1, tol=0.0)
@@ -253,7 +254,7 @@ def test_sizes_on_the_way_to_a_budget_fit_better_the_larger_they_are(rng):
 
 def test_compensated_removal_beats_plain_removal(rng):
     rows, network, parameters = roughly_trained(rng)
-    problem = Problem(rows, 1e-4, ResidualCalculus("sensitivity"))
+    problem = Problem(rows, 1e-4, ResidualCalculus(SENSITIVITY))
     point = descend(problem, network, parameters, max_steps=10, tol=1e-6)
     budget = point.n_edges // 2
     *_, shrunk = shrink(problem, point, budget)

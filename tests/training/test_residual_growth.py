@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_htmc import ResNetNormRegressor
 from sklearn_htmc._training.core.task import weighted_rows
+from sklearn_htmc._training.core.weightings import SENSITIVITY
 from sklearn_htmc._training.residual import growth
 from sklearn_htmc._training.residual.derivatives import ResidualCalculus
 from sklearn_htmc._training.residual.growth import with_new_edges, with_new_neurons
@@ -57,7 +58,7 @@ def test_a_missing_neuron_is_found(rng, n_outputs):
     X = rng.normal(size=(300, 4))
     hinge = np.maximum(X[:, 1] - 0.7 * X[:, 3] + 0.4, 0.0)
     rows = rows_of(X, np.column_stack([X[:, 0] + hinge, 2.0 * hinge - X[:, 2]])[:, :n_outputs])
-    problem = Problem(rows, 1e-6, ResidualCalculus("sensitivity"))
+    problem = Problem(rows, 1e-6, ResidualCalculus(SENSITIVITY))
     start = problem.at(*linear_network(rows))
     room = ResidualNetwork(4, n_outputs, 24, (16, 16))
     point = descend(problem, *with_new_neurons(start, rows, 1e-4, generator(), room), max_steps=30, tol=1e-9)
@@ -83,7 +84,7 @@ def test_an_entering_neuron_adds_itself_to_the_function_and_nothing_else(rng):
 def test_growth_stays_within_its_room(rng):
     X = rng.normal(size=(200, 4))
     rows = rows_of(X, np.sin(3 * X[:, 0]) + np.abs(X[:, 1] * X[:, 2]))
-    problem = Problem(rows.single(), 1e-4, ResidualCalculus("sensitivity"))
+    problem = Problem(rows.single(), 1e-4, ResidualCalculus(SENSITIVITY))
     room = ResidualNetwork(4, 1, 5, (3, 2))
     for point in grow(problem, problem.at(*linear_network(rows)), room, 80, 0):
         assert point.network.width <= 5
@@ -94,7 +95,7 @@ def test_growth_lowers_the_loss_reads_earlier_neurons_and_repeats(rng):
     X = rng.normal(size=(400, 4))
     inner = np.maximum(X[:, 0] + X[:, 1], 0.0)
     rows = rows_of(X, np.maximum(inner - np.maximum(X[:, 2], 0.0), 0.0))
-    problem = Problem(rows.single(), 1e-5, ResidualCalculus("sensitivity"))
+    problem = Problem(rows.single(), 1e-5, ResidualCalculus(SENSITIVITY))
     points = list(grow(problem, problem.at(*linear_network(rows)), ROOM, 60, 0))
     assert points[-1].loss < 0.05 * points[0].loss
     assert points[-1].network.neurons[1] > 0
@@ -107,7 +108,7 @@ def test_growth_lowers_the_loss_reads_earlier_neurons_and_repeats(rng):
 def test_linear_data_grow_no_neuron(rng):
     X = rng.normal(size=(150, 4))
     rows = rows_of(X, X @ [1.0, -2.0, 0.0, 0.5])
-    problem = Problem(rows.single(), 1e-4, ResidualCalculus("sensitivity"))
+    problem = Problem(rows.single(), 1e-4, ResidualCalculus(SENSITIVITY))
     *_, last = grow(problem, problem.at(*linear_network(rows)), ROOM, 60, 0)
     assert last.network.neurons == (0, 0)
 
@@ -117,23 +118,21 @@ def test_new_edges_are_those_that_violate_the_certificate(rng):
     rows = rows_of(X, X @ [1.0, -2.0, 0.8, 0.5])
     network, parameters = linear_network(rows)
     parameters.views["E"][0, 0, 2] = 0.0
-    point = Problem(rows, 0.05, ResidualCalculus("sensitivity")).at(network, parameters)
-    _, grown = with_new_edges(Problem(rows, 0.05, ResidualCalculus("sensitivity")), point, 1e-4)
+    point = Problem(rows, 0.05, ResidualCalculus(SENSITIVITY)).at(network, parameters)
+    _, grown = with_new_edges(Problem(rows, 0.05, ResidualCalculus(SENSITIVITY)), point, 1e-4)
     assert (grown.flat != 0).sum() == (parameters.flat != 0).sum() + 1
     assert grown.views["E"][0, 0, 2] > 0
     assert (
-        with_new_edges(Problem(rows, 0.99, ResidualCalculus("sensitivity")), point, 1e-4) is None
+        with_new_edges(Problem(rows, 0.99, ResidualCalculus(SENSITIVITY)), point, 1e-4) is None
     )  # no correlation is above that
-    assert (
-        with_new_edges(Problem(rows, 0.05, ResidualCalculus("sensitivity")), point, 10.0) is None
-    )  # none is worth that
+    assert with_new_edges(Problem(rows, 0.05, ResidualCalculus(SENSITIVITY)), point, 10.0) is None  # none is worth that
 
 
 @pytest.fixture
 def grown(rng):
     X = rng.normal(size=(250, 4))
     rows = rows_of(X, np.abs(X[:, 0]) + np.maximum(X[:, 1] + X[:, 2], 0.3) + 0.1 * rng.normal(size=250))
-    problem = Problem(rows, 1e-4, ResidualCalculus("sensitivity"))
+    problem = Problem(rows, 1e-4, ResidualCalculus(SENSITIVITY))
     *_, point = grow(problem, problem.at(*linear_network(rows)), ROOM, 50, 0)
     return problem, point
 

@@ -9,7 +9,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from sklearn_htmc._training.core.architecture import Parameters
-from sklearn_htmc._training.core.objective import Rows, loss_and_gradient, penalty_weights, sensitivities
+from sklearn_htmc._training.core.objective import Rows, loss_and_gradient, sensitivities
+from sklearn_htmc._training.core.weightings import PATH, SENSITIVITY
 from sklearn_htmc._training.residual.derivatives import backward, differentiate, forward, matrices, value
 from sklearn_htmc._training.residual.network import ResidualNetwork, as_network, compacted, n_edges
 
@@ -96,20 +97,20 @@ def rescaled_stream_coordinate(arrays, rng):
 
 
 @pytest.mark.parametrize("rescaled", [rescaled_neuron, rescaled_stream_coordinate])
-@pytest.mark.parametrize("weighting", ["sensitivity", "path"])
+@pytest.mark.parametrize("weighting", [SENSITIVITY, PATH])
 def test_rescaling_leaves_function_and_importances_unchanged(rng, rescaled, weighting):
     arrays, rows = oracles.random_arrays(rng), random_rows(rng)
     other = rescaled(arrays, rng)
     X = rows.X.numpy()
     assert_allclose(oracles.values(other, X), oracles.values(arrays, X), rtol=1e-10)
-    omega, omega_other = (named(penalty_weights(*packed(a), rows, weighting)) for a in (arrays, other))
+    omega, omega_other = (named(weighting.over_rows(*packed(a), rows)) for a in (arrays, other))
     for name in arrays:
         assert_allclose(omega_other[name] * np.abs(other[name]), omega[name] * np.abs(arrays[name]), rtol=1e-9)
 
 
 def test_path_weighting_bounds_sensitivity_edge_by_edge(rng):
     arrays, rows = oracles.random_arrays(rng), random_rows(rng)
-    path, sensitivity = (named(penalty_weights(*packed(arrays), rows, w)) for w in ("path", "sensitivity"))
+    path, sensitivity = (named(w.over_rows(*packed(arrays), rows)) for w in (PATH, SENSITIVITY))
     for name in arrays:
         assert np.all(path[name] >= sensitivity[name] * (1 - 1e-12)), name
 
@@ -120,7 +121,7 @@ def test_path_weight_is_the_derivative_of_the_path_norm(rng):
     sizes = {name: torch.tensor(np.abs(array), requires_grad=True) for name, array in arrays.items()}
     path_norm = oracles.forward(sizes, reach).sum()  # all weights and inputs are positive: every ReLU is open
     derivatives = torch.autograd.grad(path_norm, list(sizes.values()))
-    found = named(penalty_weights(*packed(arrays), rows, "path"))
+    found = named(PATH.over_rows(*packed(arrays), rows))
     for name, derivative in zip(sizes, derivatives, strict=True):
         if name != "c":
             assert_allclose(found[name], derivative.numpy(), rtol=1e-10)
@@ -191,7 +192,7 @@ def test_imbalance_bounds_the_stationarity_of_every_network_from_below(rng):
 
 def test_path_weights_are_balanced_at_every_neuron(rng):
     arrays, rows = oracles.random_arrays(rng), random_rows(rng)
-    assert_allclose(imbalance(arrays, named(penalty_weights(*packed(arrays), rows, "path"))), 0.0, atol=1e-12)
+    assert_allclose(imbalance(arrays, named(PATH.over_rows(*packed(arrays), rows))), 0.0, atol=1e-12)
 
 
 def test_gradient_is_at_most_residual_times_sensitivity(rng):
@@ -258,14 +259,14 @@ def test_problems_of_a_batch_do_not_see_each_other(rng):
         assert_allclose(together[problem].numpy(), alone[0].numpy(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("weighting", ["sensitivity", "path"])
+@pytest.mark.parametrize("weighting", [SENSITIVITY, PATH])
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_gradient_of_the_norm_is_its_slope_along_a_line(rng, weighting, n_outputs):
     arrays, rows = oracles.random_arrays(rng, n_outputs=n_outputs), random_rows(rng, n_outputs=n_outputs)
     architecture, parameters = packed(arrays)
 
     def norm(flat):
-        omega = penalty_weights(architecture, parameters.with_flat(flat), rows, weighting)
+        omega = weighting.over_rows(architecture, parameters.with_flat(flat), rows)
         return float((omega.flat * flat.abs()).sum())
 
     gradient = differentiate(architecture, parameters, rows, weighting).norm_gradient
@@ -275,13 +276,13 @@ def test_gradient_of_the_norm_is_its_slope_along_a_line(rng, weighting, n_output
     assert float(gradient @ direction) == pytest.approx(slope, rel=1e-5)
 
 
-@pytest.mark.parametrize("weighting", ["sensitivity", "path"])
+@pytest.mark.parametrize("weighting", [SENSITIVITY, PATH])
 @pytest.mark.parametrize("chunk", [8192, 7])
 def test_what_the_second_order_phase_sees_is_what_the_certificate_sees(rng, monkeypatch, weighting, chunk):
     arrays, rows = oracles.random_arrays(rng, n_outputs=2), random_rows(rng, n_outputs=2)
     architecture, parameters = packed(arrays)
     loss, gradient = loss_and_gradient(architecture, parameters, rows)
-    omega = penalty_weights(architecture, parameters, rows, weighting)
+    omega = weighting.over_rows(architecture, parameters, rows)
     once = differentiate(architecture, parameters, rows, weighting)
     monkeypatch.setattr(Rows, "chunk_size", chunk)  # the result does not depend on how rows are cut
     for at in (

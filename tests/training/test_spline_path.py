@@ -11,6 +11,7 @@ from sklearn_htmc._training.choice import Question, choose
 from sklearn_htmc._training.core.objective import Rows, mean_loss
 from sklearn_htmc._training.core.problems import Problems, Settings
 from sklearn_htmc._training.core.task import End
+from sklearn_htmc._training.core.weightings import PATH
 from sklearn_htmc._training.paths import Steps, passes, walk
 from sklearn_htmc._training.second_order.gauss_newton import Problem
 from sklearn_htmc._training.spline.calculus import SplineCalculus, norm
@@ -128,7 +129,7 @@ def test_neurons_found_on_a_part_of_many_rows_are_measured_on_all(rng):
 def chosen(X, y, held_out, strengths=STRENGTHS, question=None, **sizes):
     family = SplineFamily(SplineNetwork((3, 4, 1), (8, 8), **sizes))
     asked = Question(np.array(strengths), np.ones(len(X)), held_out, seed=0, **(question or {}))
-    return choose(X, y, asked, family=family, settings=Settings(20, 64, weighting="path"))
+    return choose(X, y, asked, family=family, settings=Settings(20, 64, weighting=PATH))
 
 
 def test_the_choice_is_the_least_held_out_error_of_fits_with_fixed_strengths(rng):
@@ -178,7 +179,7 @@ def test_the_fit_starts_where_a_path_over_all_rows_has_come_to(rng):
     X, y = kinks(rng)
     problems = Problems((0.0,), (0,), np.ones((1, 120)))
     family = SplineFamily(SplineNetwork((3, 4, 1), (8, 8), skip=False))
-    settings = Settings(20, 64, weighting="path")
+    settings = Settings(20, 64, weighting=PATH)
     choice = chosen(X, y, [np.arange(120) % 3 == 0], skip=False)
     rising = tuple(STRENGTHS[choice.index :][::-1])
     steps = Steps(rising, tuple(passes(rising, 20, is_warm=True)))

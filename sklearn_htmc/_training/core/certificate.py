@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
-from sklearn_htmc._training.core.objective import Rows, loss_and_gradient, penalty_weights
+from sklearn_htmc._training.core.objective import Rows, loss_and_gradient
 from sklearn_htmc._training.core.penalties import WeightedL1
+from sklearn_htmc._training.core.weightings import SENSITIVITY, Weighting
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ def certify(
     parameters: Parameters,
     rows: Rows,
     strength: float,
-    weighting: str = "sensitivity",
+    weighting: Weighting = SENSITIVITY,
 ) -> Certificate:
     """Measure one problem exactly (theory, section 2), zeros included.
 
@@ -62,11 +63,11 @@ def certify(
         Float64 rows.
     strength : float
         Penalty strength.
-    weighting : {"sensitivity", "path"}
+    weighting : Weighting
         Which weights the norm has.
     """
     loss, gradient = loss_and_gradient(architecture, parameters, rows)
-    weights = penalty_weights(architecture, parameters, rows, weighting)
+    weights = weighting.over_rows(architecture, parameters, rows)
     norm = float(WeightedL1(weights.flat).value(parameters.flat))
     free = weights.with_flat(weights.flat.clone())
     free.views["c"].fill_(1.0)  # the free constant: plain gradient in units of its sensitivity, which is one

@@ -97,12 +97,3 @@ def sensitivities(architecture: Architecture, parameters: Parameters, rows: Rows
             architecture.sensitivity(parameters.views, X, weights, probes, part.views)
             squares.flat.add_(part.flat)
     return squares.with_flat(squares.flat.sqrt())
-
-
-def penalty_weights(architecture: Architecture, parameters: Parameters, rows: Rows, weighting: str) -> Parameters:
-    """Return ``omega``: sensitivities over all rows, or the path bound over the range of the rows."""
-    if weighting == "sensitivity":
-        return sensitivities(architecture, parameters, rows)
-    squares = parameters.zeros_like()
-    architecture.path_bound(parameters.views, rows.reach.double(), squares.views)
-    return squares.with_flat(squares.flat.sqrt())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sklearn_htmc._network import Floats
 from sklearn_htmc._training.core.deadline import UNLIMITED, Deadline
+from sklearn_htmc._training.core.weightings import SENSITIVITY, Weighting
 
 Report = Callable[[int, float, float], None]
 
@@ -23,7 +24,7 @@ class Settings:
         Rows of a batch.
     min_steps : int
         Steps of a pass at least.
-    weighting : {"sensitivity", "path"}
+    weighting : Weighting
         Weights of the norm.
     max_edges : int or None
         Budget of edges.
@@ -44,7 +45,7 @@ class Settings:
     max_iter: int
     batch_size: int
     min_steps: int = 4
-    weighting: str = "sensitivity"
+    weighting: Weighting = SENSITIVITY
     max_edges: int | None = None
     patience: int | None = None
     rate: float | None = None

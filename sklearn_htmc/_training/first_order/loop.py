@@ -24,6 +24,7 @@ from torch import Tensor
 from sklearn_htmc._network import Floats
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
+from sklearn_htmc._training.core.weightings import Batch, Weighting
 from sklearn_htmc._training.first_order.batches import Batches
 from sklearn_htmc._training.first_order.pace import Pace
 from sklearn_htmc._training.first_order.proximal_adam import AdamState, StepSizes, proximal_adam_step
@@ -79,7 +80,7 @@ class _Workspace:
 
     architecture: Architecture
     batches: Batches
-    weighting: str
+    weighting: Weighting
     strengths: Tensor  # (n_problems,)
     parameters: Parameters
     adam: AdamState
@@ -110,15 +111,8 @@ class _Workspace:
     def refresh(self) -> None:
         """Measure the penalty weights on the batch at hand and average them."""
         X, y, weights = self.batches.take(self.positions)
-        if self.weighting == "path":
-            self.architecture.path_bound(self.parameters.views, self.reach, self.scratch.views)
-        else:
-            total = torch.zeros_like(self.scratch.flat)
-            for direction in self.directions:
-                probes = direction.expand_as(y)
-                self.architecture.sensitivity(self.parameters.views, X, weights, probes, self.scratch.views)
-                total.add_(self.scratch.flat)
-            self.scratch.flat.copy_(total)
+        batch = Batch(X, y, weights, self.reach, self.directions)
+        self.weighting.squares_on(self.architecture, self.parameters, batch, self.scratch)
         self.squares.flat.add_((self.scratch.flat - self.squares.flat).mul_(self.share))
         torch.mul(self.squares.flat.sqrt(), self.spread, out=self.penalty)
         self.penalty.masked_fill_(self.removed.flat > 0, math.inf)

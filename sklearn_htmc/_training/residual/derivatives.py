@@ -25,6 +25,7 @@ from sklearn_htmc._training.core.architecture import Parameters, through_relu
 from sklearn_htmc._training.core.calculus import Gradients, Kinds, Value
 from sklearn_htmc._training.core.objective import Rows
 from sklearn_htmc._training.core.penalties import WeightedL1
+from sklearn_htmc._training.core.weightings import Weighting
 from sklearn_htmc._training.residual.network import ResidualNetwork
 
 Matrices = dict[str, Tensor]  # one problem by name, without the problem axis
@@ -37,11 +38,11 @@ class ResidualCalculus:
 
     Attributes
     ----------
-    weighting : {"sensitivity", "path"}
+    weighting : Weighting
         Weights of the norm.
     """
 
-    weighting: str
+    weighting: Weighting
 
     def value(self, network: ResidualNetwork, parameters: Parameters, rows: Rows) -> Value:
         """Return loss and norm."""
@@ -111,21 +112,21 @@ def backward(t: Matrices, tape: Tape, output: int) -> Slopes:
     return Slopes(stream[::-1], neurons[::-1])
 
 
-def value(network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: str) -> Value:
+def value(network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: Weighting) -> Value:
     """Return loss and norm; the arguments are those of `differentiate`."""
     parameters = _in_type_of(rows, parameters)
     t = matrices(parameters)
     loss, squares = 0.0, _Sum(parameters)
     for tape, y, w in _tapes(network, t, rows):
         loss += _loss(tape, y, w)
-        if weighting == "sensitivity":
+        if weighting.reads_rows:
             for output in range(network.n_outputs):
                 _add_squares(squares.part, tape, backward(t, tape, output), w, output)
             squares.add()
     return _valued(network, parameters, rows, weighting, loss, squares)
 
 
-def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: str) -> Gradients:
+def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: Weighting) -> Gradients:
     """Return loss and norm with their gradients.
 
     Parameters
@@ -136,7 +137,7 @@ def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, 
         Float64 parameters of one problem.
     rows : Rows
         Rows.
-    weighting : {"sensitivity", "path"}
+    weighting : Weighting
         Weights of the norm.
     """
     parameters = _in_type_of(rows, parameters)
@@ -151,12 +152,12 @@ def differentiate(network: ResidualNetwork, parameters: Parameters, rows: Rows, 
             slopes = backward(t, tape, output)
             residual = w * (tape.outputs[:, output] - y[:, output])
             _add_gradient(gradient.part, tape, slopes, residual, output)
-            if weighting == "sensitivity":
+            if weighting.reads_rows:
                 _add_squares(squares.part, tape, slopes, w, output)
         squares.add()
         gradient.add()
     at = _valued(network, parameters, rows, weighting, loss, squares)
-    if weighting == "path":
+    if not weighting.reads_rows:
         slope = _path_gradient(network, parameters, rows)
     else:
         weights = at.weights.to(parameters.flat.dtype)
@@ -257,9 +258,9 @@ def _loss(tape: Tape, y: Tensor, w: Tensor) -> float:
 
 
 def _valued(
-    network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: str, loss: float, squares: _Sum
+    network: ResidualNetwork, parameters: Parameters, rows: Rows, weighting: Weighting, loss: float, squares: _Sum
 ) -> Value:
-    if weighting == "path":
+    if not weighting.reads_rows:
         network.path_bound(parameters.views, rows.reach, squares.part.views)
         squares.add()
     weights = squares.whole.flat.sqrt()

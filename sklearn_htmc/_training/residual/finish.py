@@ -19,6 +19,7 @@ from sklearn_htmc._training.core.objective import Rows, mean_loss, sensitivities
 from sklearn_htmc._training.core.problems import Report, Settings
 from sklearn_htmc._training.core.task import End, Finished, Network, Task, described
 from sklearn_htmc._training.core.threads import Stop, in_threads
+from sklearn_htmc._training.core.weightings import Weighting
 from sklearn_htmc._training.residual.derivatives import ResidualCalculus
 from sklearn_htmc._training.residual.linear import as_arrays, constant_candidate, linear_candidate
 from sklearn_htmc._training.residual.network import ResidualNetwork, n_edges, network_of
@@ -263,7 +264,7 @@ def _most_important(network: ResidualNetwork, parameters: Parameters, rows: Rows
     return network.compact(trial.views, 0)
 
 
-def _size_path(ways: list[Network], task: Task, weighting: str) -> SizePath:
+def _size_path(ways: list[Network], task: Task, weighting: Weighting) -> SizePath:
     """Return the networks that no smaller one fits as well as, from small to large."""
     measured = [(_size(network), mean_loss(*network, task.rows), network) for network in ways]
     kept: list[tuple[int, float, Network]] = []
