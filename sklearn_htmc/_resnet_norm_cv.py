@@ -114,6 +114,7 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         verbose: int | bool = 0,
     ) -> None:
         super().__init__(
+            selection=selection,
             n_blocks=n_blocks,
             width=width,
             n_neurons=n_neurons,
@@ -135,7 +136,6 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         )
         self.alphas = alphas
         self.cv = cv
-        self.selection = selection
         self.n_restarts = n_restarts
         self.n_jobs = n_jobs
 
