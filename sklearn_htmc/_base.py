@@ -38,7 +38,6 @@ _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
 _ONLINE_STEPS = 8  # of a call with few rows
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
-
 _UNCHOSEN = "unless fit has chosen alpha: with alpha='auto', rows enough to choose, and no partial_fit after it"
 
 
@@ -89,6 +88,12 @@ class NetworkRegressor(TableRegressor):
         "verbose": ["verbose"],
     }
 
+    alphas_: Any = Absent(_UNCHOSEN)
+    best_index_: Any = Absent(_UNCHOSEN)
+    mse_path_: Any = Absent(_UNCHOSEN)
+    n_edges_path_: Any = Absent(_UNCHOSEN)
+    fold_weights_: Any = Absent(_UNCHOSEN)
+
     # What a subclass says about itself.
 
     _largest_alpha: ClassVar[float] = math.inf  # from which on nothing but the mean is left
@@ -104,12 +109,6 @@ class NetworkRegressor(TableRegressor):
 
     def _set_own_attributes(self, path: RegularizationPath) -> None:
         raise NotImplementedError
-
-    alphas_: Any = Absent(_UNCHOSEN)
-    best_index_: Any = Absent(_UNCHOSEN)
-    mse_path_: Any = Absent(_UNCHOSEN)
-    n_edges_path_: Any = Absent(_UNCHOSEN)
-    fold_weights_: Any = Absent(_UNCHOSEN)
 
     # Fitting.
 

@@ -143,7 +143,8 @@ class DeepSplineRegressor(NetworkRegressor):
         Where `alpha_` is among them.
     mse_path_ : ndarray of shape (n_alphas, n_folds)
         Mean squared errors on the held-out rows, in squared units of y, averaged over outputs, of networks that are
-        only to be ranked. The mean over folds that counts weights each by its rows, and outputs by their variance.
+        only to be ranked. The mean over folds that counts weights each by its rows, with outputs in units
+        of their standard deviation.
     n_edges_path_ : ndarray of shape (n_alphas, n_folds)
         Edges of these networks.
     fold_weights_ : ndarray of shape (n_folds,)
