@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sklearn_htmc._network import Floats
+from sklearn_htmc._selection import chosen
 from sklearn_htmc._table import Table
 
 if TYPE_CHECKING:
@@ -59,7 +61,12 @@ def too_few_to_choose(table: Table) -> bool:
 
 
 def question_of(
-    table: Table, random_state: np.random.RandomState, most_rows: int | None, *, with_start: bool
+    table: Table,
+    random_state: np.random.RandomState,
+    most_rows: int | None,
+    selection: str,
+    *,
+    with_start: bool,
 ) -> tuple[Question, int]:
     """Return what decides on a strength, and how many rows take part.
 
@@ -71,6 +78,8 @@ def question_of(
         Deals the rows to folds.
     most_rows : int or None
         Rows that may take part.
+    selection : {"min", "one_se"}
+        See `chosen`.
     with_start : bool
         See `choice.Question`.
     """
@@ -96,5 +105,6 @@ def question_of(
         _PER_HALF_DECADE,
         is_part=judged_rows < n_rows,
         with_start=with_start,
+        rule=None if selection == "min" else partial(chosen, selection=selection),
     )
     return question, judged_rows

@@ -16,12 +16,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from sklearn_htmc._absent import Absent
 from sklearn_htmc._automatic import DEFAULT_ALPHA, question_of, too_few_to_choose, tried_strengths, worthwhile_device
 from sklearn_htmc._interrupts import timed
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 from sklearn_htmc._paths import best_of, in_shards, strengths_of
 from sklearn_htmc._progress import Progress
-from sklearn_htmc._table import SINGLE_ENTRIES, Moments, Scaling, Seen, Table, slices
+from sklearn_htmc._table import SINGLE_ENTRIES, Moments, Scaling, Seen, Table, power_of_two, slices
 from sklearn_htmc._table_regressor import TableRegressor
 from sklearn_htmc._units import in_units
 
@@ -37,6 +38,7 @@ _ONLINE_ALPHA = 0.001  # for partial_fit where nobody has chosen
 _ONLINE_RATE = 0.002  # constant step size of partial_fit
 _ONLINE_STEPS = 8  # of a call with few rows
 _KNOWN_ROWS = 100  # that make units of features and targets known well enough to keep what was learnt in them
+_UNCHOSEN = "unless fit has chosen alpha: with alpha='auto', rows enough to choose, and no partial_fit after it"
 
 
 def _taken_over(table: Table, before: Seen) -> Table:
@@ -58,11 +60,19 @@ def _taken_over(table: Table, before: Seen) -> Table:
     )
 
 
+def _raw_errors(squares: Floats, targets: Scaling) -> Floats:
+    """Return means over outputs, in squared raw units, of squared errors with a last axis of outputs."""
+    unit = float(power_of_two(np.array([targets.scale.max()]))[0])  # whose square may be too large for a double
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray((squares * np.square(targets.scale / unit)).mean(axis=-1) * unit * unit)
+
+
 class NetworkRegressor(TableRegressor):
     """Base of the regressors: everything between a table of data and a batch of problems, and back."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "selection": [StrOptions({"min", "one_se"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -77,6 +87,12 @@ class NetworkRegressor(TableRegressor):
         "on_interrupt": [StrOptions({"keep", "raise"})],
         "verbose": ["verbose"],
     }
+
+    alphas_: Any = Absent(_UNCHOSEN)
+    best_index_: Any = Absent(_UNCHOSEN)
+    mse_path_: Any = Absent(_UNCHOSEN)
+    n_edges_path_: Any = Absent(_UNCHOSEN)
+    fold_weights_: Any = Absent(_UNCHOSEN)
 
     # What a subclass says about itself.
 
@@ -185,8 +201,25 @@ class NetworkRegressor(TableRegressor):
             path = self._fit_problems(table, problems, settings, device, progress, initial, begun)
             progress.close(path)
         self.alpha_ = alpha
+        self._forget_search()
+        if choice is not None:
+            self._set_search(choice, table)
         self._set_fitted(table, self._in_raw_units(path, table), device)
         self._warn_if_not_optimal(deadline)
+
+    def _set_search(self, choice: Choice, table: Table) -> None:
+        """Set what the choice of alpha has found."""
+        ranking = choice.ranking
+        self.alphas_ = tried_strengths(len(table.X))[ranking.numbers]
+        self.best_index_ = int(np.searchsorted(ranking.numbers, choice.index))
+        self.mse_path_ = _raw_errors(ranking.squares, table.targets)
+        self.n_edges_path_ = ranking.n_edges
+        self.fold_weights_ = ranking.shares
+
+    def _forget_search(self) -> None:
+        """Remove what belongs to the choice of alpha."""
+        for name in ("alphas_", "best_index_", "mse_path_", "n_edges_path_", "fold_weights_"):
+            self.__dict__.pop(name, None)
 
     def _warn_if_not_optimal(self, deadline: Deadline) -> None:
         """Warn where more passes would find a better network, or alpha leaves none; for callers that fit calls."""
@@ -260,7 +293,9 @@ class NetworkRegressor(TableRegressor):
         from sklearn_htmc._training.choice import choose
         from sklearn_htmc._training.core.deadline import SEARCH
 
-        question, judged_rows = question_of(table, random_state, self._choice_rows, with_start=with_start)
+        question, judged_rows = question_of(
+            table, random_state, self._choice_rows, str(self.selection), with_start=with_start
+        )
         settings = replace(self._settings(judged_rows), deadline=progress.deadline.part(_SEARCH, SEARCH))
         choice = choose(
             table.X,
@@ -450,6 +485,7 @@ class NetworkRegressor(TableRegressor):
         # Numbers, not the object: unpickling must not import torch.
         self._memory = None if memory is None else (sizes, vars(memory))
         self.alpha_ = alpha
+        self._forget_search()
         # What is trained in single precision.
         self._set_fitted(table, self._in_raw_units(path, table, single=True), device)
 

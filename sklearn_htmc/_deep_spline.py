@@ -76,6 +76,10 @@ class DeepSplineRegressor(NetworkRegressor):
         Strength of the penalty, positive; useful values are 1e-5 to 1e-1, larger ones give fewer neurons. "auto"
         chooses it by held-out error inside fit, along one path of lassos over neurons (three folds up to 500 rows, one
         above; of more than 6,000 rows, 6,000 take part), and among compositions where a short training is better.
+    selection : {"min", "one_se"}, default="min"
+        What "auto" takes: the alpha with the least mean held-out error, along a path the largest within 2% of it, or
+        the largest one, that of the smallest network, whose mean is within one standard error of it. With one fold both
+        are the same.
     ranks : tuple of int, default=(8,)
         Widths between the shallow networks, which bound the ranks of the weights between their neurons. ``()`` is one
         shallow network, ``(2,)`` looks for two nonlinear coordinates. With 100 passes and more, training starts with
@@ -132,6 +136,19 @@ class DeepSplineRegressor(NetworkRegressor):
     ----------
     alpha_ : float
         The strength that was used.
+    alphas_ : ndarray of shape (n_alphas,)
+        Only where "auto" has chosen, like the next four: the strengths that were compared, falling, up to where the
+        path has ended; those for which there was time.
+    best_index_ : int
+        Where `alpha_` is among them.
+    mse_path_ : ndarray of shape (n_alphas, n_folds)
+        Mean squared errors on the held-out rows, in squared units of y, averaged over outputs, of networks that are
+        only to be ranked. The mean over folds that counts weights each by its rows, with outputs in units
+        of their standard deviation.
+    n_edges_path_ : ndarray of shape (n_alphas, n_folds)
+        Edges of these networks.
+    fold_weights_ : ndarray of shape (n_folds,)
+        Share of each fold in the weight of all held-out rows.
     network_ : SparseNetwork
         The fitted function in raw units; `predict` is a call of it.
     layers_ : tuple of SplineLayer
@@ -207,6 +224,7 @@ class DeepSplineRegressor(NetworkRegressor):
         self,
         alpha: float | str = "auto",
         *,
+        selection: str = "min",
         ranks: Sequence[int] = (8,),
         n_neurons: int = 128,
         penalty: str = "path_norm",
@@ -227,6 +245,7 @@ class DeepSplineRegressor(NetworkRegressor):
         verbose: int | bool = 0,
     ) -> None:
         self.alpha = alpha
+        self.selection = selection
         self.ranks = ranks
         self.n_neurons = n_neurons
         self.penalty = penalty

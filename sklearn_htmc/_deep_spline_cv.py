@@ -109,6 +109,7 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
         verbose: int | bool = 0,
     ) -> None:
         super().__init__(
+            selection=selection,
             ranks=ranks,
             n_neurons=n_neurons,
             penalty=penalty,
@@ -130,6 +131,5 @@ class DeepSplineRegressorCV(CrossValidatedRegressor, DeepSplineRegressor):
         )
         self.alphas = alphas
         self.cv = cv
-        self.selection = selection
         self.n_restarts = n_restarts
         self.n_jobs = n_jobs

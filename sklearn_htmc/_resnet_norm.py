@@ -50,6 +50,9 @@ class ResNetNormRegressor(NetworkRegressor):
         Strength of the penalty, positive; useful values are 1e-4 to 1e-1, larger ones give smaller networks. "auto"
         chooses it by held-out error inside fit: networks of three folds (of one hold-out of a tenth above 10,000 rows)
         are trained along six rising values, and one of all rows goes the same way up to the best of them.
+    selection : {"min", "one_se"}, default="min"
+        What "auto" takes: the alpha with the least mean held-out error, or the largest one, that of the
+        smallest network, whose mean is within one standard error of it. With one fold both are the same.
     n_blocks : int, default=2
         Residual blocks. One is enough for smooth additive-like targets. ``network_.n_blocks`` are those that have
         kept neurons.
@@ -103,6 +106,19 @@ class ResNetNormRegressor(NetworkRegressor):
     ----------
     alpha_ : float
         The strength that was used.
+    alphas_ : ndarray of shape (n_alphas,)
+        Only where "auto" has chosen, like the next four: the strengths that were compared, falling; those for which
+        there was time.
+    best_index_ : int
+        Where `alpha_` is among them.
+    mse_path_ : ndarray of shape (n_alphas, n_folds)
+        Mean squared errors on the held-out rows, in squared units of y, averaged over outputs, of networks that are
+        only to be ranked, without clipping. The mean over folds that counts weights each by its rows, with outputs in
+        units of their standard deviation.
+    n_edges_path_ : ndarray of shape (n_alphas, n_folds)
+        Edges of these networks.
+    fold_weights_ : ndarray of shape (n_folds,)
+        Share of each fold in the weight of all held-out rows.
     network_ : SparseNetwork
         The fitted function in raw units; `predict` is a call of it.
     n_edges_ : int
@@ -174,6 +190,7 @@ class ResNetNormRegressor(NetworkRegressor):
         self,
         alpha: float | str = "auto",
         *,
+        selection: str = "min",
         n_blocks: int = 2,
         width: int = 32,
         n_neurons: int = 64,
@@ -194,6 +211,7 @@ class ResNetNormRegressor(NetworkRegressor):
         verbose: int | bool = 0,
     ) -> None:
         self.alpha = alpha
+        self.selection = selection
         self.n_blocks = n_blocks
         self.width = width
         self.n_neurons = n_neurons

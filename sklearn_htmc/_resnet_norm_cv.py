@@ -12,9 +12,9 @@ from sklearn_htmc._search import CrossValidatedRegressor, with_search
 class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
     """`ResNetNormRegressor` with alpha chosen by cross-validation, a path of networks per fold.
 
-    All strengths, folds and restarts are trained as a few batches. Unlike ``alpha="auto"`` it shows the errors of every
-    strength and fold and takes any splitter, groups, a rule of selection and restarts. Rows of a fold are standardised
-    by themselves, as in a search over the plain regressor.
+    All strengths, folds and restarts are trained as a few batches. Unlike ``alpha="auto"`` it takes any strengths,
+    splitter, groups and restarts, and keeps the networks of all strengths. Rows of a fold are standardised by
+    themselves, as in a search over the plain regressor.
 
     Parameters
     ----------
@@ -114,6 +114,7 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         verbose: int | bool = 0,
     ) -> None:
         super().__init__(
+            selection=selection,
             n_blocks=n_blocks,
             width=width,
             n_neurons=n_neurons,
@@ -135,7 +136,6 @@ class ResNetNormRegressorCV(CrossValidatedRegressor, ResNetNormRegressor):
         )
         self.alphas = alphas
         self.cv = cv
-        self.selection = selection
         self.n_restarts = n_restarts
         self.n_jobs = n_jobs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_consistent_length
 
 from sklearn_htmc._absent import Absent
@@ -20,6 +19,7 @@ from sklearn_htmc._base import NetworkRegressor
 from sklearn_htmc._network import Floats
 from sklearn_htmc._paths import strengths_of
 from sklearn_htmc._progress import Progress
+from sklearn_htmc._selection import chosen
 from sklearn_htmc._table import Scaling, Seen, Table, power_of_two
 
 if TYPE_CHECKING:
@@ -28,34 +28,12 @@ if TYPE_CHECKING:
 _N_FOLDS = 5
 
 
-def chosen(losses: Floats, shares: Floats, selection: str) -> int:
-    """Return the number of the strength to take.
-
-    Parameters
-    ----------
-    losses : ndarray of shape (n_strengths, n_folds)
-        Held-out errors, for falling strengths.
-    shares : ndarray of shape (n_folds,)
-        Weights of the folds, sum one; a fold without weight does not count.
-    selection : {"min", "one_se"}
-        The least mean, or the largest strength whose mean is within one standard error of it.
-    """
-    judged = shares > 0
-    means = losses[:, judged] @ shares[judged]
-    best = int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
-    if selection == "min" or judged.sum() < 2:
-        return best
-    error = losses[best, judged].std(ddof=1) / math.sqrt(judged.sum())
-    return int(np.flatnonzero(means <= means[best] + error)[0])
-
-
 def with_search(constraints: dict[str, Any]) -> dict[str, Any]:
     """Return the constraints of a plain regressor with those of the search instead of that of alpha."""
     return {
         **{name: value for name, value in constraints.items() if name != "alpha"},
         "alphas": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "cv": ["cv_object"],
-        "selection": [StrOptions({"min", "one_se"})],
         "n_restarts": [Interval(Integral, 1, None, closed="left")],
         "n_jobs": [Integral, None],
     }
@@ -65,6 +43,11 @@ class CrossValidatedRegressor(NetworkRegressor):
     """Base of the regressors that choose alpha by cross-validation and show all of it."""
 
     path_: Any = Absent("before fit, and after partial_fit")
+    alphas_: Any = Absent("before fit, and after partial_fit")
+    best_index_: Any = Absent("before fit, and after partial_fit")
+    mse_path_: Any = Absent("before fit, and after partial_fit")
+    n_edges_path_: Any = Absent("before fit, and after partial_fit")
+    fold_weights_: Any = Absent("before fit, and after partial_fit")
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit paths to the folds and to all rows, and choose a network of the latter.
@@ -107,12 +90,6 @@ class CrossValidatedRegressor(NetworkRegressor):
         """Train on with `alpha_`; what belongs to the search no longer belongs to the network."""
         super()._advance(table, device, before)
         self.__dict__.pop("path_", None)
-        self._forget_search()
-
-    def _forget_search(self) -> None:
-        """Remove what belongs to the search."""
-        for name in ("alphas_", "best_index_", "mse_path_", "n_edges_path_", "fold_weights_"):
-            self.__dict__.pop(name, None)
 
     def _fit_folds(self, X: Floats, y: Floats, weights: Floats, groups: Any, device: str, deadline: Deadline) -> None:
         if groups is not None:

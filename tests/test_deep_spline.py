@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.neural_network import MLPRegressor
 
 from sklearn_htmc import DeepSplineRegressor
+from sklearn_htmc._automatic import tried_strengths
 
 pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
 
@@ -33,6 +34,45 @@ def one_input(seed):
     x = rng.uniform(-3.0, 5.0, n) if seed % 2 else rng.normal(2.0, 3.0, n)
     y = np.sin(2.0 * x) + 0.3 * x + rng.choice([0.0, 0.1, 0.5]) * rng.normal(size=n)
     return x, y, 10.0 ** rng.uniform(-4.5, -0.5)
+
+
+# Automatic alpha
+
+
+def test_the_table_of_a_path_ends_where_the_path_does(rng):
+    x = rng.uniform(-3.0, 3.0, size=(150, 1))
+    y = np.sin(2.0 * x[:, 0]) + 0.5 * rng.normal(size=150)
+    least, sparse = (model(alpha="auto", ranks=(), selection=rule).fit(x, y) for rule in ("min", "one_se"))
+    tried = tried_strengths(150)
+    assert_array_equal(least.alphas_, tried[: len(least.alphas_)])
+    assert least.mse_path_.shape == least.n_edges_path_.shape == (len(least.alphas_), 3)
+    assert len(least.alphas_) < len(tried)
+    assert_array_equal(least.mse_path_, sparse.mse_path_)
+    means = least.mse_path_ @ least.fold_weights_
+    assert least.best_index_ == np.flatnonzero(means <= 1.02 * means.min())[0]
+    best = np.argmin(means)
+    allowed = means[best] + least.mse_path_[best].std(ddof=1) / np.sqrt(3)
+    assert sparse.best_index_ == min(least.best_index_, np.flatnonzero(means <= allowed)[0]) < least.best_index_
+    for fitted in (least, sparse):
+        assert fitted.alpha_ == fitted.alphas_[fitted.best_index_]
+    assert sparse.n_knots_ < least.n_knots_
+
+
+def test_one_fold_says_the_same_with_either_rule(rng):
+    x = rng.uniform(-3.0, 3.0, size=(800, 1))
+    y = np.sin(2.0 * x[:, 0]) + 0.5 * rng.normal(size=800)
+    least, sparse = (model(alpha="auto", ranks=(), selection=rule).fit(x, y) for rule in ("min", "one_se"))
+    assert least.mse_path_.shape == (len(least.alphas_), 1)
+    assert_array_equal(least.fold_weights_, [1.0])
+    assert_array_equal(least.predict(x), sparse.predict(x))
+
+
+def test_the_table_is_in_units_of_the_full_fit_where_a_part_was_compared(rng, monkeypatch):
+    monkeypatch.setattr(DeepSplineRegressor, "_choice_rows", 60)
+    x = rng.uniform(-3.0, 3.0, size=(240, 1))
+    fitted = model(alpha="auto", ranks=()).fit(x, np.sin(2.0 * x[:, 0]))
+    assert_array_equal(fitted.alphas_, tried_strengths(240)[: len(fitted.alphas_)])
+    assert fitted.alpha_ == fitted.alphas_[fitted.best_index_]
 
 
 # One input

@@ -322,6 +322,15 @@ def test_regularization_path_draws_the_errors_that_the_choice_saw(searched):
     assert display.size_line_.get_ydata()[searched.best_index_] == searched.n_edges_
 
 
+def test_regularization_path_of_a_regressor_that_chose_alpha(table):
+    model = quick_fit(ResNetNormRegressor, alpha="auto", max_edges=12).fit(*table)
+    display = RegularizationPathDisplay.from_estimator(model)
+    assert_array_equal(display.alphas, model.alphas_)
+    assert_allclose(display.errors, model.mse_path_ @ model.fold_weights_)
+    assert_allclose(display.sizes, model.n_edges_path_ @ model.fold_weights_)
+    assert display.chosen_.get_xdata() == [model.alpha_]
+
+
 def test_regularization_path_leaves_out_folds_without_weight(table):
     X, y = table
     weights = np.repeat([0.0, 1.0, 2.0], 30)
@@ -371,7 +380,8 @@ def test_regularization_path_on_other_rows(table, searched):
 
 def test_regularization_path_refuses_what_is_no_path_over_alpha(table, sized):
     with pytest.raises(
-        TypeError, match=r"must be a fitted ResNetNormRegressorCV .* got a ResNetNormRegressor; from_path"
+        TypeError,
+        match=r"must be a fitted ResNetNormRegressorCV .* got a ResNetNormRegressor without mse_path_; from_path",
     ):
         RegularizationPathDisplay.from_estimator(sized)
     search = GridSearchCV(Lasso(), {"alpha": [1.0, 0.1], "positive": [True, False]}, cv=2).fit(*table)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 SMALL = {
     "alpha": 0.01,
+    "selection": "one_se",
     "max_iter": 5,
     "tol": 0.5,
     "batch_size": 32,

@@ -16,6 +16,7 @@ from sklearn.model_selection import learning_curve
 from sklearn_htmc import DeepSplineRegressor, ResNetNormRegressor
 from sklearn_htmc._automatic import automatic_strengths
 from sklearn_htmc._table import Table
+from sklearn_htmc._training.choice import Verdict
 
 pytestmark = pytest.mark.filterwarnings("ignore:stationarity_ is:sklearn.exceptions.ConvergenceWarning")
 
@@ -263,6 +264,72 @@ def test_more_noise_gets_a_larger_alpha(ramps, quick):
 
 def test_a_given_alpha_is_used_as_it_is(ramps, quick):
     assert quick(alpha=0.0123).fit(*ramps(60)).alpha_ == 0.0123
+
+
+TABLE = ("alphas_", "best_index_", "mse_path_", "n_edges_path_", "fold_weights_")
+
+
+def test_the_table_of_the_choice_is_that_of_networks_of_the_folds(ramps, quick, monkeypatch):
+    dealt, networks = [], []
+    folds, verdict = Table.folds, Verdict.of
+    monkeypatch.setattr(Table, "folds", lambda *args: dealt.append((args[0], folds(*args))) or dealt[-1][1])
+    monkeypatch.setattr(
+        Verdict, "of", lambda task, network: networks.append(task.exported(*network)) or verdict(task, network)
+    )
+    monkeypatch.setattr("sklearn_htmc._training.choice._N_SHARDS", 1)  # strength by strength, fold by fold
+    X, y = ramps(90)
+    weights = np.arange(90) % 3 + 1.0
+    model = quick(alpha="auto").fit(X, np.column_stack([y, 100.0 * X[:, 0]]), weights)
+    ((table, fold),) = dealt
+    errors, edges, shares = np.empty((6, 3)), np.empty((6, 3)), np.bincount(fold, table.weights)
+    raw = table.targets.inverse().forward(table.y)
+    for number, network in enumerate(networks):
+        place = 5 - number // 3, number % 3
+        out = fold == place[1]
+        off = np.square(table.targets.inverse().forward(network(table.X[out])) - raw[out])
+        errors[place], edges[place] = table.weights[out] @ off.mean(axis=1) / shares[place[1]], network.n_edges
+    assert_allclose(model.mse_path_, errors, rtol=1e-9)
+    assert_array_equal(model.n_edges_path_, edges)
+    assert_allclose(model.fold_weights_, shares)
+    assert_array_equal(model.alphas_, automatic_strengths(90))
+
+
+def test_the_least_error_of_the_table_is_what_was_chosen(ramps, quick):
+    X, y = ramps(120)
+    model = quick(alpha="auto").fit(X, 1e200 * y)  # whose squares no double holds
+    assert np.isinf(model.mse_path_).all()
+    model.fit(X, y)
+    assert model.alpha_ == model.alphas_[model.best_index_]
+    assert model.best_index_ == np.argmin(model.mse_path_ @ model.fold_weights_)
+    assert (np.diff(model.alphas_) < 0).all()
+    assert (model.n_edges_path_[-1] > model.n_edges_path_[0]).all()
+
+
+def test_the_table_is_only_where_alpha_was_chosen(ramps, quick):
+    X, y = ramps(90)
+    model = quick(alpha="auto").fit(X, y)
+    for later in (
+        lambda: model.partial_fit(X, y),
+        lambda: model.set_params(alpha=0.01).fit(X, y),
+        lambda: model.set_params(alpha="auto").fit(X[:5], y[:5]),
+    ):
+        model.set_params(alpha="auto").fit(X, y)
+        assert all(hasattr(model, name) for name in TABLE)
+        later()
+        for name in TABLE:
+            with pytest.raises(AttributeError, match=f"has no {name} unless fit has chosen alpha"):
+                getattr(model, name)
+
+
+def test_one_standard_error_takes_the_largest_alpha_within_it(ramps, quick):
+    X, y = ramps(90, noise=1.0)
+    least, sparse = (quick(alpha="auto", selection=rule, width=4, n_neurons=8).fit(X, y) for rule in ("min", "one_se"))
+    assert_array_equal(least.mse_path_, sparse.mse_path_)
+    means, best = least.mse_path_ @ least.fold_weights_, least.best_index_
+    allowed = means[best] + least.mse_path_[best].std(ddof=1) / np.sqrt(3)
+    assert sparse.best_index_ == np.flatnonzero(means <= allowed)[0] < best
+    assert sparse.alpha_ == sparse.alphas_[sparse.best_index_] > least.alpha_
+    assert sparse.n_edges_ < least.n_edges_
 
 
 def test_folds_judge_a_few_rows_and_one_hold_out_judges_many(ramps, quick, monkeypatch):

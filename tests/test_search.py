@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_htmc import DeepSplineRegressorCV, ResNetNormRegressor, ResNetNormRegressorCV
 from sklearn_htmc._paths import strengths_of
-from sklearn_htmc._search import chosen
+from sklearn_htmc._selection import chosen
 from sklearn_htmc._training.paths import passes
 from sklearn_htmc.circuit import compile_circuit, simulate
 
@@ -145,6 +145,7 @@ def test_rules_of_selection_by_hand():
     assert chosen(losses, even, "one_se") == 1
     assert chosen(np.array([[1.0, 9.0], [2.0, 1.0]]), np.array([1.0, 0.0]), "min") == 0
     assert chosen(np.array([[np.inf, np.inf], [2.0, 1.0]]), even, "one_se") == 1
+    assert chosen(np.full((2, 2), np.inf), even, "one_se") == 0
 
 
 def test_one_standard_error_chooses_a_smaller_network(rng):

@@ -9,7 +9,7 @@ than those that choose: training gains most by more rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,78 @@ _RANKING = 0.5  # of what is left then, where a network of all rows is trained a
 _ALL_FOLDS = 500  # rows up to which there is a path for every fold; above, one fold says the same
 _N_SHARDS = 2  # batches of folds, at most: of a size that does not depend on the machine
 
+Rule = Callable[[Floats, Floats], int]  # see `Question`
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the held-out rows of a fold say of a network.
+
+    Attributes
+    ----------
+    loss : float
+        Half the mean of squares, summed over outputs; infinite for a network that has diverged.
+    squares : ndarray of shape (n_outputs,)
+        Mean squared error of every output; infinite as well then.
+    n_edges : int
+        Edges of the network.
+    """
+
+    loss: float
+    squares: Floats
+    n_edges: int
+
+    @classmethod
+    def of(cls, task: Task, network: Network) -> Verdict:
+        """Judge a network."""
+        loss, squares = task.judged(*network), task.judged_squares(*network)
+        if not np.isfinite(loss):
+            loss, squares = np.inf, np.full_like(squares, np.inf)
+        return cls(loss, squares, task.exported(*network).n_edges)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Held-out errors of the strengths that there was time for.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n_ranked,)
+        Of these strengths among all, rising: the strengths fall.
+    losses : ndarray of shape (n_ranked, n_folds)
+        See `Verdict`.
+    squares : ndarray of shape (n_ranked, n_folds, n_outputs)
+        See `Verdict`.
+    n_edges : ndarray of shape (n_ranked, n_folds)
+        See `Verdict`.
+    shares : ndarray of shape (n_folds,)
+        Shares of the folds in the weight of what they hold out, sum one.
+    """
+
+    numbers: NDArray[np.intp]
+    losses: Floats
+    squares: Floats
+    n_edges: NDArray[np.intp]
+    shares: Floats
+
+    @classmethod
+    def of(cls, numbers: NDArray[np.intp], folds: Sequence[Sequence[Verdict]], shares: Floats) -> Ranking:
+        """Collect the verdicts of every fold, for falling strengths."""
+        rows = list(zip(*folds, strict=True))
+        losses = np.array([[verdict.loss for verdict in row] for row in rows])
+        squares = np.array([[verdict.squares for verdict in row] for row in rows])
+        n_edges = np.array([[verdict.n_edges for verdict in row] for row in rows], dtype=np.intp)
+        return cls(numbers, losses, squares, n_edges, shares)
+
+    @property
+    def means(self) -> Floats:
+        """Mean losses over the folds, of shape (n_ranked,)."""
+        return np.asarray(self.losses @ self.shares)
+
+    def preferred(self, best: int, rule: Rule | None) -> int:
+        """Return the place of the best strength, or of a larger one that a rule prefers."""
+        return best if rule is None else min(best, rule(self.losses, self.shares))
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -41,6 +113,8 @@ class Choice:
     ----------
     index : int
         Its number.
+    ranking : Ranking
+        What it was chosen by.
     begun : Begun or None
         Where a fit with it starts; None where it is to be trained.
     spare : Begun or None
@@ -48,6 +122,7 @@ class Choice:
     """
 
     index: int
+    ranking: Ranking
     begun: Begun | None = None
     spare: Begun | None = None
 
@@ -72,6 +147,9 @@ class Question:
         Whether a fit has many more rows than those with weight here.
     with_start : bool
         Whether a fit may start where the choice has ended: it is of these rows, has no budget and no other start.
+    rule : callable or None
+        Takes losses of shape (n_ranked, n_folds), for falling strengths, and the shares of the folds, and returns which
+        strength to take, if it is larger than the best one; None takes the best one.
     """
 
     strengths: Floats
@@ -81,11 +159,11 @@ class Question:
     coarse: int = 1
     is_part: bool = False
     with_start: bool = True
+    rule: Rule | None = None
 
-    @property
-    def shares(self) -> Floats:
-        """Shares of the folds in the weight of all that is held out."""
-        weights = np.array([self.weights[out].sum() for out in self.held_out])
+    def shares(self, n_folds: int) -> Floats:
+        """Return the shares of the first folds in the weight of all that they hold out."""
+        weights = np.array([self.weights[out].sum() for out in self.held_out[:n_folds]])
         return np.asarray(weights / weights.sum())
 
     def problems(self) -> Problems:
@@ -135,53 +213,66 @@ def choose(
     family, settings, device, report
         See `fit.fit_problems`.
     """
-    problems, shares, strengths = question.problems(), question.shares, question.strengths
-    tasks = [Task.of(problems, fold, X, y) for fold in range(len(shares))]
+    problems = question.problems()
+    tasks = [Task.of(problems, fold, X, y) for fold in range(len(problems))]
+    followed, bound, deadline = None, np.inf, settings.deadline
+    found = _followed(tasks, question, family, deadline, report)
+    if found is not None:
+        ranking, networks = found
+        best = _best(ranking.means)
+        index, loss = ranking.preferred(best, question.rule), float(ranking.losses[best, 0])
+        begun = Begun(networks[index], ranking.losses[index, :1])
+        followed, bound = Choice(index, ranking, begun), _UNFINISHED * loss
+        if not question.is_part:
+            # Layers that share the work want weaker strengths than one.
+            weaker = min(best + _WEAKER * question.coarse, len(question.strengths) - 1)
+            tried = [float(s) for s in question.strengths[[best, weaker]]]
+            brief = replace(settings, deadline=deadline.part(_TRIALS))
+            trials = family.trials(tasks[0].rows, tried, tasks[0].seed, brief, report or (lambda *_: None)) or []
+            if not any(tasks[0].judged(*trial.network) < loss for trial in trials):
+                curve = trials[0].curve if trials else begun.curve
+                return replace(followed, begun=replace(begun, curve=curve))
+            bound = np.inf
+    if followed is not None and not deadline.allows(SEARCH):
+        return followed
+    core = _Training(X, y, question, family, settings, device, report)
+    ranking, spares = core.ranked()
+    if followed is not None and not ranking.means.min() < bound:
+        return followed
+    place = ranking.preferred(int(ranking.means.argmin()), question.rule)
+    index = int(ranking.numbers[place])
+    walked = core.walked(index // question.coarse) if question.trains_whole else None
+    return Choice(index, ranking, walked, spares[place])
 
-    def one_path(fold: int, stop: Stop) -> list[tuple[float, Network]]:
+
+def _followed(
+    tasks: Sequence[Task], question: Question, family: Family, deadline: Deadline, report: Report | None
+) -> tuple[Ranking, list[Network]] | None:
+    """Return what the held-out rows say along paths, and the networks of one fold; None where there is no path."""
+    strengths = [float(s) for s in question.strengths]
+
+    def one_path(fold: int, stop: Stop) -> list[tuple[Network, Verdict]]:
         watch, task, own = stop.watch(report), tasks[fold], time.turn(fold, n_paths, n_threads)
-        path = family.path(task.rows, [float(s) for s in strengths], task.seed, End(watch, 1, own))
-        found: list[tuple[float, Network]] = []
+        path = family.path(task.rows, strengths, task.seed, End(watch, 1, own))
+        found: list[tuple[Network, Verdict]] = []
         for network in path or ():
-            found.append((task.judged(*network), network))
-            losses = np.array([loss for loss, _ in found])
+            found.append((network, Verdict.of(task, network)))
+            losses = np.array([verdict.loss for _, verdict in found])
             if losses[-1] > _SAME * losses.min() or len(losses) - 1 - _best(losses) == _PATIENCE:
                 break
             if len(found) < len(strengths) and not own.allows(SEARCH):
                 break
         return found
 
-    followed, bound, deadline = None, np.inf, settings.deadline
     n_paths, time = len(tasks) if len(tasks[0].rows.X) <= _ALL_FOLDS else 1, deadline.part(_PATHS)
     with one_thread_each() as n_threads:
         paths = in_threads(one_path, range(n_paths), n_threads)
-        n_common = min(len(path) for path in paths)
-        if n_common:
-            losses = np.array([[loss for loss, _ in path[:n_common]] for path in paths]).T @ shares[: len(paths)]
-            index = _best(losses)
-            (loss, network), task = paths[0][index], tasks[0]
-            followed = Choice(index, Begun(network, np.array([task.judged(*network)])))
-            bound = _UNFINISHED * loss
-            if not question.is_part:
-                # Layers that share the work want weaker strengths than one.
-                tried = [
-                    float(s) for s in strengths[[index, min(index + _WEAKER * question.coarse, len(strengths) - 1)]]
-                ]
-                brief = replace(settings, deadline=deadline.part(_TRIALS))
-                trials = family.trials(task.rows, tried, task.seed, brief, report or (lambda *_: None)) or []
-                if not any(task.judged(*trial.network) < loss for trial in trials):
-                    curve = trials[0].curve if trials else np.array([loss])
-                    return Choice(index, Begun(network, curve))
-                bound = np.inf
-    if followed is not None and not deadline.allows(SEARCH):
-        return followed
-    core = _Training(X, y, question, family, settings, device, report)
-    losses, spares = core.ranked()
-    losses = losses @ shares
-    if followed is not None and not losses.min() < bound:
-        return followed
-    index = int(losses.argmin())
-    return Choice(question.coarse * index, core.walked(index) if question.trains_whole else None, spares[index])
+    n_common = min(len(path) for path in paths)
+    if not n_common:
+        return None
+    verdicts = [[verdict for _, verdict in path[:n_common]] for path in paths]
+    networks = [network for network, _ in paths[0][:n_common]]
+    return Ranking.of(np.arange(n_common), verdicts, question.shares(n_paths)), networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,33 +287,30 @@ class _Training:
     device: str
     report: Report | None
 
-    def ranked(self) -> tuple[Floats, list[Begun | None]]:
-        """Return held-out losses of shape (n_ranked, n_folds), for falling strengths, and the networks of one fold.
-
-        A loss that there was no time for is infinite.
-        """
-        folds, time = self.question.problems(), self.settings.deadline
-        if self.question.trains_whole:
+    def ranked(self) -> tuple[Ranking, list[Begun]]:
+        """Return what the held-out rows say of strengths up to the last one with time, and the networks of one fold."""
+        question, folds, time = self.question, self.question.problems(), self.settings.deadline
+        if question.trains_whole:
             time = time.part(_RANKING)
-        steps = self.question.steps(self.settings, is_brief=True)
+        steps = question.steps(self.settings, is_brief=True)
 
-        def one_shard(shard: NDArray[np.intp], stop: Stop) -> tuple[list[list[float]], list[Begun]]:
+        def one_shard(shard: NDArray[np.intp], stop: Stop) -> tuple[list[list[Verdict]], list[Begun]]:
             part = folds.part(shard.tolist())
             tasks = [Task.of(part, number, self.X, self.y) for number in range(len(part))]
-            losses, firsts = list[list[float]](), list[Begun]()
+            verdicts, firsts = list[list[Verdict]](), list[Begun]()
             for stage in self._walk(part, steps, time, stop.watch(self.report)):
-                losses.append([task.judged(*end.network) for task, end in zip(tasks, stage.ends, strict=True)])
+                verdicts.append([Verdict.of(task, end.network) for task, end in zip(tasks, stage.ends, strict=True)])
                 firsts.append(stage.ends[0])
-            return losses, firsts
+            return verdicts, firsts
 
         n_shards = 1 if self.device != "cpu" else min(_N_SHARDS, len(folds))
         with one_thread_each() as n_threads:
             found = in_threads(one_shard, np.array_split(np.arange(len(folds)), n_shards), n_threads)
-        n, n_common = len(steps.strengths), min(len(losses) for losses, _ in found)
-        judged = np.concatenate([np.array(losses[:n_common]) for losses, _ in found], axis=1)
-        losses = np.full((n, len(folds)), np.inf)
-        losses[n - n_common :] = np.where(np.isfinite(judged), judged, np.inf)[::-1]
-        return losses, [None] * (n - n_common) + found[0][1][:n_common][::-1]
+        n, n_common = len(steps.strengths), min(len(stages) for stages, _ in found)
+        falling = slice(n_common - 1, None, -1)
+        verdicts = [fold[falling] for stages, _ in found for fold in zip(*stages, strict=True)]
+        numbers = question.coarse * np.arange(n - n_common, n)
+        return Ranking.of(numbers, verdicts, question.shares(len(folds))), found[0][1][falling]
 
     def walked(self, index: int) -> Begun:
         """Return where training with all rows ends that goes up to a strength."""

@@ -104,9 +104,11 @@ class RegularizationPathDisplay:
 
         Parameters
         ----------
-        estimator : ResNetNormRegressorCV or DeepSplineRegressorCV
-            Fitted. The error of a strength is the mean over the folds by the weights of their rows, as in the choice;
-            the edges are those of the networks of all rows.
+        estimator : regressor
+            A fitted `ResNetNormRegressorCV` or `DeepSplineRegressorCV`, or a `ResNetNormRegressor` or
+            `DeepSplineRegressor` that was fitted with ``alpha="auto"``. The error of a strength is the mean over the
+            folds by the weights of their rows, as in the choice; the edges are those of the networks of all rows, of
+            ``alpha="auto"`` the mean of those of the folds.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a new figure.
         **kwargs : dict
@@ -120,7 +122,7 @@ class RegularizationPathDisplay:
         Raises
         ------
         TypeError
-            If the estimator makes no search.
+            If the estimator has made no search.
         ImportError
             If there is no matplotlib.
         """
@@ -128,17 +130,20 @@ class RegularizationPathDisplay:
         check_is_fitted(estimator)
         if not hasattr(estimator, "mse_path_"):
             raise TypeError(
-                "the estimator must be a fitted ResNetNormRegressorCV or DeepSplineRegressorCV with its search, got a "
-                f"{type(estimator).__name__}; from_path draws path(X, y), from_search a GridSearchCV."
+                "the estimator must be a fitted ResNetNormRegressorCV or DeepSplineRegressorCV with its search, or one "
+                f"whose fit has chosen alpha='auto', got a {type(estimator).__name__} without mse_path_; from_path "
+                "draws path(X, y), from_search a GridSearchCV."
             )
         weights = estimator.fold_weights_
         judged = weights > 0
         losses = estimator.mse_path_[:, judged]
+        path = getattr(estimator, "path_", None)  # of a plain regressor the way to a budget, if any
+        sizes = path.n_edges if isinstance(path, RegularizationPath) else estimator.n_edges_path_ @ weights
         display = cls(
             alphas=estimator.alphas_,
             errors=losses @ weights[judged],
             standard_errors=_standard_errors(losses),
-            sizes=estimator.path_.n_edges,
+            sizes=sizes,
             chosen=estimator.best_index_,
         )
         return display.plot(ax=ax, **kwargs)

@@ -175,6 +175,35 @@ def test_training_ranks_strengths_where_layers_cannot_hand_outputs_on(rng):
         assert (other.index, other.begun) == (choice.index, None)
 
 
+def test_the_ranking_is_of_the_networks_of_the_path(rng):
+    X, y = kinks(rng, n=240)
+    y = np.hstack([y, np.sin(X[:, :1])])
+    held_out = [np.arange(240) % 3 == fold for fold in range(3)]
+    family = SplineFamily(SplineNetwork((3, 2), (8,)))
+    asked = Question(np.array(STRENGTHS), np.ones(240), held_out, seed=0)
+    ranking = choose(X, y, asked, family=family, settings=Settings(20, 64, weighting="path")).ranking
+    for fold, out in enumerate(held_out):
+        rows = Rows(*(torch.as_tensor(a) for a in (X[~out], y[~out], np.full(160, 1 / 160))))
+        for place, found in zip(range(len(ranking.numbers)), family.path(rows, STRENGTHS, 0, SILENT), strict=False):
+            f, _ = found[0].forward(found[1].views, torch.as_tensor(X[out])[None])
+            assert_allclose(ranking.squares[place, fold], np.square(f[0].numpy() - y[out]).mean(axis=0), rtol=1e-9)
+    assert_allclose(ranking.losses, ranking.squares.sum(axis=2) / 2, rtol=1e-12)
+
+
+def test_a_rule_may_take_a_larger_strength_but_no_smaller_one(rng):
+    X, y = kinks(rng, n=240)
+    held_out = [np.arange(240) % 3 == fold for fold in range(3)]
+    for skip in (True, False):
+        usual = chosen(X, y, held_out, skip=skip)
+        assert usual.index > 0
+        first, last = (
+            chosen(X, y, held_out, skip=skip, question={"rule": lambda losses, _, at=at: range(len(losses))[at]})
+            for at in (0, -1)
+        )
+        assert (first.index, last.index) == (0, usual.index)
+        assert (first.begun.network[1].flat != 0).sum() < (usual.begun.network[1].flat != 0).sum()
+
+
 def test_the_fit_starts_where_a_path_over_all_rows_has_come_to(rng):
     X, y = kinks(rng)
     problems = Problems((0.0,), (0,), np.ones((1, 120)))

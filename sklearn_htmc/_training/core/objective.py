@@ -75,6 +75,15 @@ def mean_loss(architecture: Architecture, parameters: Parameters, rows: Rows) ->
     return total
 
 
+def mean_squares(architecture: Architecture, parameters: Parameters, rows: Rows) -> Tensor:
+    """Return the mean squared error of every output of the only problem, of shape (n_outputs,)."""
+    total = torch.zeros(architecture.n_outputs, dtype=torch.float64)
+    for X, y, weights in rows.chunks():
+        f, _ = architecture.forward(parameters.views, X)
+        total += ((f - y).square() * weights).sum((0, 1))
+    return total
+
+
 def loss_and_gradient(architecture: Architecture, parameters: Parameters, rows: Rows) -> tuple[float, Parameters]:
     """Return data term and gradient of the only problem in ``parameters``."""
     total, gradient, part = 0.0, parameters.zeros_like(), parameters.zeros_like()

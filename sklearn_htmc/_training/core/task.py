@@ -13,7 +13,7 @@ from sklearn_htmc._network import Floats, SizePath, SparseNetwork
 from sklearn_htmc._training.core.architecture import Architecture, Parameters
 from sklearn_htmc._training.core.certificate import Certificate
 from sklearn_htmc._training.core.deadline import UNLIMITED, Deadline
-from sklearn_htmc._training.core.objective import Rows, mean_loss
+from sklearn_htmc._training.core.objective import Rows, mean_loss, mean_squares
 from sklearn_htmc._training.core.problems import Problems, Report, Settings
 
 Network = tuple[Any, Parameters]  # a compacted architecture and float64 parameters of one problem
@@ -83,6 +83,12 @@ class Task:
     def judged(self, network: Architecture, parameters: Parameters) -> float:
         """Return the loss on the held-out rows; NaN where there are none."""
         return np.nan if self.judges is None else mean_loss(network, parameters, self.judges)
+
+    def judged_squares(self, network: Architecture, parameters: Parameters) -> Floats:
+        """Return the mean squared error of every output on the held-out rows; NaN where there are none."""
+        if self.judges is None:
+            return np.full(network.n_outputs, np.nan)
+        return np.asarray(mean_squares(network, parameters, self.judges).numpy())
 
     def exported(self, network: Architecture, parameters: Parameters) -> SparseNetwork:
         """Return a network of the problem as a frozen object."""
