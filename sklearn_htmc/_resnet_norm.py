@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.core.task import Family
 
 _LARGE = 10_000  # rows, above which the first-order phase takes ...
-_STEPS, _LEAST_PASSES = 14_000, 10  # ... so many steps at most, but so many passes
+_STEPS, _LEAST_PASSES = 20_000, 10  # ... so many steps at most, but so many passes
 
 
 class ResNetNormRegressor(NetworkRegressor):
@@ -67,7 +67,7 @@ class ResNetNormRegressor(NetworkRegressor):
         Budget. The fit removes edges from the trained network, lets others grow from a linear one, and takes the better
         network within the budget; `path_` then has the best ones of all sizes.
     max_iter : int, default=300
-        Passes over the rows in the first-order phase, at most: above 10,000 rows as many as 14,000 steps take, but ten.
+        Passes over the rows in the first-order phase, at most: above 10,000 rows as many as 20,000 steps take, but ten.
     tol : float, default=1.2
         In units of alpha: a fit warns if the median violation of the conditions for an optimum was above it when
         training ended. Then more passes find a better network. With enough of them it ends near 0.1. Fits with
