@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "doc" / "extending.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # what is registered stays so
 def names():
     """Run the blocks one after the other; return the names that are left, and what was printed as `printed`."""
     names, registered = {}, dict(lower.registry)

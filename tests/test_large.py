@@ -249,6 +249,6 @@ def test_steps_of_large_fits_are_bounded_and_passes_of_small_ones_are_not():
 
     assert passes(10_000) == 300
     assert passes(10_000, max_iter=4_000) == 4_000
-    assert passes(36_000) * 36_000 / 256 == pytest.approx(14_000, rel=0.02)
+    assert passes(36_000) * 36_000 / 256 == pytest.approx(20_000, rel=0.02)
     assert passes(2_000_000) == 10
     assert passes(2_000_000, max_iter=3) == 3
