@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_htmc import CircuitRegressor, CircuitSizeScorer
+from sklearn_htmc import CircuitRegressor, CircuitSizeScorer, ResNetNormRegressor
 from sklearn_htmc.circuit import Circuit, Format, compile_circuit, count_gates, simulate
 
 
@@ -176,7 +177,7 @@ def test_sparse_features_equal_dense_ones(few):
 
 
 def test_teachers_get_weights_or_repetitions(few, rng):
-    X, y = few
+    X, y = (rows[:50] for rows in few)
     times = rng.integers(1, 4, size=len(X))
     for teacher in (DecisionTreeRegressor(max_leaf_nodes=20, random_state=0), KNeighborsRegressor(3)):
         weighted = CircuitRegressor(1e-3, teacher=teacher).fit(X, y, sample_weight=times)
@@ -209,21 +210,23 @@ class Liar(Truth):
         return 10.0 * np.sin(1000.0 * X[:, 0])
 
 
-def test_a_good_teacher_helps_and_a_bad_one_is_not_listened_to():
-    X, y = make_friedman1(150, noise=2.0, random_state=0)
+@pytest.mark.parametrize(("n_rows", "alpha"), [(100, 1e-3), pytest.param(150, 3e-5, marks=pytest.mark.slow)])
+def test_a_good_teacher_helps_and_a_bad_one_is_not_listened_to(n_rows, alpha):
+    X, y = make_friedman1(n_rows, noise=2.0, random_state=0)
     new, truth = make_friedman1(2000, noise=0.0, random_state=1)
-    alone, taught, misled = (CircuitRegressor(3e-5, teacher=teacher).fit(X, y) for teacher in (None, Truth(), Liar()))
+    alone, taught, misled = (CircuitRegressor(alpha, teacher=teacher).fit(X, y) for teacher in (None, Truth(), Liar()))
     assert isinstance(taught.teacher_, Truth)
     assert np.std(taught.predict(new) - truth) < 0.7 * np.std(alone.predict(new) - truth)
     assert misled.teacher_ is None
     assert_array_equal(misled.predict(new), alone.predict(new))
 
 
-def test_perturbed_rows_that_the_folds_label_smooth(rng):
+@pytest.mark.parametrize("n_rows", [150, pytest.param(300, marks=pytest.mark.slow)])
+def test_perturbed_rows_that_the_folds_label_smooth(n_rows):
     new, truth = make_friedman1(2000, noise=0.0, random_state=99)
     worse = []
     for seed in range(3):
-        X, y = make_friedman1(300, noise=2.0, random_state=seed)
+        X, y = make_friedman1(n_rows, noise=2.0, random_state=seed)
         with_them, without = (
             np.std(CircuitRegressor(augment=augment).fit(X, y).predict(new) - truth) for augment in (True, False)
         )
@@ -255,7 +258,11 @@ def test_where_rows_are_few_nothing_is_added():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_auto_teaches_with_a_network(few):
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_auto_teaches_with_a_network(few, quick, monkeypatch):
+    if quick:
+        network = partial(ResNetNormRegressor, 0.01, n_blocks=1, width=4, n_neurons=4, max_iter=4)
+        monkeypatch.setattr("sklearn_htmc._resnet_norm.ResNetNormRegressor", network)
     X, y = few
     model = CircuitRegressor(1e-3, teacher="auto", augment=False).fit(X[:60], y[:60])
     assert model.teacher_ is None or "network" in model.teacher_.named_estimators_
@@ -268,7 +275,7 @@ def test_rules_add_up_to_the_prediction(rng):
     X = pd.DataFrame(rng.uniform(0.0, 100.0, size=(400, 2)), columns=["age", "dose"])
     X = X.round(-1)
     y = 8.0 * ((X["age"] > 50) & (X["dose"] <= 20)) - 4.0 * (X["dose"] > 70) + 100.0
-    model = CircuitRegressor(1e-3).fit(X, y)
+    model = CircuitRegressor(1e-3, augment=False).fit(X, y)
     rules = model.rules_
     predicted = np.full(len(X), rules.constants[0])
     for rule in rules:
@@ -325,12 +332,13 @@ def test_its_circuit_is_compiled_to_a_smaller_one(few):
 
 def test_searches_take_it(friedman):
     X, y = friedman
-    search = GridSearchCV(CircuitRegressor(), {"alpha": [1e-2, 1e-4], "max_gates": [None, 50]}, cv=2).fit(X, y)
-    assert search.best_params_ == {"alpha": 1e-4, "max_gates": None}
+    plain = CircuitRegressor(augment=False)
+    search = GridSearchCV(plain, {"alpha": [1e-2, 1e-3], "max_gates": [None, 20]}, cv=2).fit(X[:200], y[:200])
+    assert search.best_params_ == {"alpha": 1e-3, "max_gates": None}
     steps = Pipeline([("model", LinearRegression())])
-    by_size = GridSearchCV(
-        steps, {"model": [LinearRegression(), CircuitRegressor(1e-3)]}, scoring=CircuitSizeScorer(epsilon=0.5), cv=2
-    ).fit(X, y)
+    models = [LinearRegression(), CircuitRegressor(1e-3, augment=False)]
+    by_size = GridSearchCV(steps, {"model": models}, scoring=CircuitSizeScorer(epsilon=0.5, effort=0), cv=2)
+    by_size.fit(X[:400], y[:400])
     assert isinstance(by_size.best_params_["model"], CircuitRegressor)
 
 

@@ -322,6 +322,28 @@ def bump(X):
     return np.exp(-((a - a.mean()) ** 2) - (b - b.mean()) ** 2)
 
 
+def ridges(X):
+    return np.abs(np.abs(X[:, 0]) + np.abs(X[:, 1]) - 0.9)
+
+
+def test_depth_pays_where_the_target_is_a_small_composition(rng):
+    X = rng.uniform(-1.0, 1.0, (1200, 2))
+    y = ridges(X)
+    train, test = slice(0, 200), slice(200, None)
+    deep, shallow = (model(alpha=0.005, ranks=ranks, max_iter=60).fit(X[train], y[train]) for ranks in ((2,), ()))
+    assert deep.objective_ < shallow.objective_
+    assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(shallow.predict(X[test]), y[test])
+
+
+def test_the_choice_of_alpha_sees_a_small_composition(rng):
+    X = rng.uniform(-1.0, 1.0, (1200, 2))
+    y = ridges(X)
+    train, test = slice(0, 200), slice(200, None)
+    chosen = model(alpha="auto", ranks=(2,), max_iter=60).fit(X[train], y[train])
+    assert rmse(chosen.predict(X[test]), y[test]) < 0.25 * y.std()
+
+
+@pytest.mark.slow
 def test_depth_pays_where_the_target_is_a_composition(rng):
     X = rng.uniform(-1.0, 1.0, (4000, 8))
     y = bump(X)
@@ -334,6 +356,7 @@ def test_depth_pays_where_the_target_is_a_composition(rng):
     assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(shallow.predict(X[test]), y[test])
 
 
+@pytest.mark.slow
 def test_the_choice_of_alpha_sees_compositions(rng):
     X = rng.uniform(-1.0, 1.0, (4000, 8))
     y = bump(X)
@@ -352,12 +375,13 @@ def test_early_stopping_keeps_a_network_that_was_trained_with_its_ranks(rng):
     assert stopped.score(X, y) > 0.8
 
 
-@pytest.mark.parametrize("target", [wave, bump])
+@pytest.mark.parametrize("target", [pytest.param(wave, marks=pytest.mark.slow), bump])
 def test_depth_pays_against_a_network_without_structure(rng, target):
     X = rng.uniform(-1.0, 1.0, (4000, 8))
     y = target(X)
     train, test = slice(0, 1000), slice(1000, None)
     deep = model(alpha=1e-3, ranks=(2,), n_neurons=64, max_iter=100).fit(X[train], y[train])
+    assert deep.weight_ranks_ == (2,)
     peer = MLPRegressor(hidden_layer_sizes=(128,), max_iter=2000, random_state=0).fit(X[train], y[train])
     assert rmse(deep.predict(X[test]), y[test]) < 0.5 * rmse(peer.predict(X[test]), y[test])
 

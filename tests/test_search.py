@@ -51,8 +51,9 @@ def plain(table):
 
 @parametrize_with_checks(
     [
-        ResNetNormRegressorCV(alphas=[0.1, 0.01], cv=2, n_blocks=1, width=8, n_neurons=8, max_iter=8),
-        DeepSplineRegressorCV(alphas=[0.1, 0.01], cv=2, ranks=(), n_neurons=4, max_iter=4),
+        # Strengths under which networks are tiny, and their fits soon finished.
+        ResNetNormRegressorCV(alphas=[0.5, 0.2], cv=2, n_blocks=1, width=4, n_neurons=4, max_iter=2),
+        DeepSplineRegressorCV(alphas=[0.5, 0.2], cv=2, ranks=(), n_neurons=2, max_iter=2),
     ]
 )
 def test_every_check_of_scikit_learn_passes(estimator, check):
@@ -251,7 +252,6 @@ def test_workers_change_nothing_but_rounding(table, plain):
         ("width", 4),
         ("n_neurons", 4),
         ("weighting", "path"),
-        ("max_edges", 5),
         ("max_iter", 10),
         ("batch_size", 16),
         ("early_stopping", True),
@@ -263,6 +263,14 @@ def test_every_parameter_changes_the_fit(table, plain, name, value):
     other = search(**{name: value}).fit(*table)
     same = plain.mse_path_.shape == other.mse_path_.shape and np.allclose(plain.mse_path_, other.mse_path_, rtol=1e-6)
     assert not same or not np.allclose(plain.path_.objective, other.path_.objective, rtol=1e-6)
+
+
+def test_a_budget_of_edges_bounds_every_network(table):
+    X, y = (rows[:40] for rows in table)
+    small = {"alphas": [0.003], "cv": KFold(2), "n_blocks": 1, "width": 4, "max_iter": 10}
+    free, bounded = (search(max_edges=most, **small).fit(X, y) for most in (None, 5))
+    assert 0 < bounded.n_edges_path_.max() <= 5 < free.n_edges_path_.min()
+    assert 0 < bounded.n_edges_ <= 5 < free.n_edges_
 
 
 def test_extrapolation_is_that_of_the_plain_regressor(table, plain):

@@ -46,9 +46,9 @@ def quick(regressor):
 
 @parametrize_with_checks(
     [
-        ResNetNormRegressor(n_neurons=16, max_iter=20),
-        ResNetNormRegressor(alpha=0.01, weighting="path", n_blocks=1, width=8, n_neurons=8, max_iter=20),
-        DeepSplineRegressor(alpha=0.01, penalty="weight_decay", skip=False, ranks=(2,), n_neurons=8, max_iter=20),
+        ResNetNormRegressor(n_blocks=1, width=4, n_neurons=4, max_iter=4),
+        ResNetNormRegressor(alpha=0.1, weighting="path", n_blocks=1, width=4, n_neurons=4, max_iter=4),
+        DeepSplineRegressor(alpha=0.03, penalty="weight_decay", skip=False, ranks=(2,), n_neurons=4, max_iter=20),
     ]
 )
 def test_every_check_of_scikit_learn_passes(estimator, check):

@@ -48,7 +48,7 @@ def jobs(X, y):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_fits_of_different_length_in_four_threads_restore_every_count(ramps):
-    X, y = ramps(80)
+    X, y = ramps(60)
     before = counts()
 
     def job(number):
@@ -62,7 +62,7 @@ def test_fits_of_different_length_in_four_threads_restore_every_count(ramps):
         together.wait(60)
 
     with ThreadPoolExecutor(4, initializer=begin) as pool:
-        after = list(pool.map(job, range(21)))
+        after = list(pool.map(job, range(14)))
     assert counts() == before
     assert set(after) == {2}
 

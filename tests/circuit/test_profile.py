@@ -70,7 +70,7 @@ def test_sizes_that_do_not_grow_have_no_finite_norm(gates):
 
 
 def test_sizes_are_those_of_compile_circuit_and_rise():
-    model = DecisionTreeRegressor(max_leaf_nodes=10, random_state=0).fit(X, Y)
+    model = DecisionTreeRegressor(max_leaf_nodes=6, random_state=0).fit(X, Y)
     profile = circuit_profile(model, X, EPSILONS[::-1], y=Y)
     assert_array_equal(profile.epsilons, EPSILONS)
     made = [compile_circuit(model, X, epsilon=epsilon, y=Y).n_gates for epsilon in EPSILONS]

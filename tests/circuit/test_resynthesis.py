@@ -29,7 +29,7 @@ from sklearn_htmc.circuit._simulate import simulate_codes
 
 MODELS = {
     "linear": Ridge(),
-    "tree": DecisionTreeRegressor(max_leaf_nodes=20, random_state=0),
+    "tree": DecisionTreeRegressor(max_leaf_nodes=12, random_state=0),
     "boosting": GradientBoostingRegressor(n_estimators=6, random_state=0),
     "network": MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", max_iter=200, random_state=0),
 }
