@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
+from sklearn_htmc._columns import only_numbers
 from sklearn_htmc._links import DocumentationLink
 from sklearn_htmc._network import Floats
 from sklearn_htmc.circuit import Circuit, lower, simulate
@@ -202,9 +203,10 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
             no circuit is found.
         """
         self._validate_params()
-        checked, y = validate_data(
-            self, X, y, accept_sparse=("csr", "csc"), dtype=np.float64, multi_output=True, y_numeric=True
-        )
+        with only_numbers(X, y):
+            checked, y = validate_data(
+                self, X, y, accept_sparse=("csr", "csc"), dtype=np.float64, multi_output=True, y_numeric=True
+            )
         # The regressor gets X as it came, with the names of its columns.
         self.estimator_ = clone(self._regressor()).fit(X, y, **self._fit_params(sample_weight))
         rows = {"X": checked, "y": y, "epsilon": self.epsilon, "sample_weight": sample_weight}
@@ -278,7 +280,8 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
 
     def _validated(self, X: Any) -> Floats:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
+        with only_numbers(X):
+            X = validate_data(self, X, accept_sparse="csr", dtype=np.float64, reset=False)
         return X if isinstance(X, np.ndarray) else X.toarray()
 
     def get_metadata_routing(self) -> MetadataRouter:

@@ -539,3 +539,13 @@ def test_with_routing_a_regressor_that_has_not_asked_is_an_error(routing):
 def test_with_routing_the_default_takes_weights(routing):
     assert CircuitSizeScorer()._regressor().get_metadata_routing().fit.requests == {"sample_weight": True}
     assert CircuitSizeScorer().get_metadata_routing().consumes("fit", ["sample_weight"]) == {"sample_weight"}
+
+
+def test_a_column_that_holds_no_numbers_is_named():
+    X = pd.DataFrame({"size": [1.0, 2.0, 3.0, 4.0], "city": ["Rome", "Oslo", "Rome", "Bern"]})
+    scorer = CircuitSizeScorer(Ridge(), epsilon=0.5)
+    with pytest.raises(ValueError, match="got the text 'Rome' in column 'city'; encode"):
+        scorer.fit(X, [1.0, 2.0, 3.0, 4.0])
+    scorer.fit(X.assign(city=[0.0, 1.0, 0.0, 2.0]), [1.0, 2.0, 3.0, 4.0])
+    with pytest.raises(ValueError, match="got the text 'Rome' in column 'city'; encode"):
+        scorer.predict(X)

@@ -77,7 +77,7 @@ LAYERS = {
         outside={"numpy", "scipy", "sklearn"},
         deferred_outside={"lightgbm", "tqdm", "xgboost"},
     ),
-    "_circuit_size": Layer({"_links", "_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
+    "_circuit_size": Layer({"_columns", "_links", "_network", "circuit"}, {"_resnet_norm"}, {"numpy", "sklearn"}),
     "export": Layer({"_network", "circuit", "export"}, outside={"numpy"}, deferred_outside={"onnx"}),
     "model_selection": Layer({"_network"}, outside={"numpy"}),
     "_circuit_task": Layer({"_network", "_table", "circuit"}, outside={"numpy", "sklearn"}),
