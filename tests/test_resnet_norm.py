@@ -350,7 +350,7 @@ def test_folds_judge_a_few_rows_and_one_hold_out_judges_many(ramps, quick, monke
 
 def test_documented_attributes_are_those_of_a_fit(ramps, quick):
     X, y = ramps(60)
-    model = quick(max_edges=20, n_neurons=8, width=4).fit(pd.DataFrame(X, columns=list("abcd")), y)
+    model = quick(alpha="auto", max_edges=20, n_neurons=8, width=4).fit(pd.DataFrame(X, columns=list("abcd")), y)
     section = ResNetNormRegressor.__doc__.split("Attributes\n")[1].split("See Also")[0]
     documented = set(re.findall(r"^    (\w+) : ", section, flags=re.MULTILINE))
     present = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
