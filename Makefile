@@ -20,7 +20,7 @@ FUZZ_FLAGS ?= --seconds 30
 OLDEST := .venv-oldest
 OLDEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 OLDEST_TOOLS := pytest pytest-xdist pandas onnx onnxruntime skops
-OLDEST_TESTS ?= tests/test_network.py tests/test_table.py tests/test_training.py tests/test_sklearn_contract.py \
+OLDEST_TESTS ?= tests/test_network.py tests/test_table.py tests/training/test_fit_problems.py tests/test_sklearn_contract.py \
   tests/test_persistence.py tests/test_export.py tests/circuit/test_compile.py tests/circuit/test_lower.py \
   tests/circuit/test_onnx.py
 OLDEST_FLAGS ?= -k "not spline and not cv"

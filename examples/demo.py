@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from sklearn.base import RegressorMixin
@@ -15,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_htmc import CircuitRegressor, ResNetNormRegressor
 from sklearn_htmc.circuit import Circuit, compile_circuit, simulate, to_c, to_verilog
+from sklearn_htmc.inspection import RulesDisplay
 
 DATA = Path(__file__).parent / "data" / "energy.csv"
 FOLDS = KFold(n_splits=5, shuffle=True, random_state=0)
@@ -57,6 +59,13 @@ def write(circuit: Circuit) -> None:
         print(f"  {file}: {len(text.splitlines()):,} lines")
 
 
+def draw(model: CircuitRegressor) -> None:
+    """Draw the rules into a file."""
+    mpl.use("agg")
+    RulesDisplay.from_estimator(model, target_name="heating load").figure_.savefig("model.png", bbox_inches="tight")
+    print("  model.png: its rules as a picture")
+
+
 def main() -> None:
     """Print the comparison, the rules of a small circuit, and where to go from here."""
     X = pd.read_csv(DATA)
@@ -78,6 +87,7 @@ def main() -> None:
     error = np.abs(simulate(circuit, X)[:, 0] - small.predict(X)).max()
     print(f"\nFor hardware and for a microcontroller; what predict returns differs from the circuit by {error:g}:")
     write(circuit)
+    draw(small)
 
     print("\nNext:")
     print("  read a model         python examples/plot_rules.py")
