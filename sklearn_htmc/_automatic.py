@@ -20,6 +20,7 @@ _HOLD_OUT_ROWS = 10_000  # above this one hold-out of a tenth judges, below thre
 _N_STRENGTHS = 6  # half decades that training ranks
 _PER_HALF_DECADE = 2  # steps of a path
 _BATCH_ROWS = 128
+_LEAST_PASSES = 10  # where steps are bounded
 DEFAULT_ALPHA = 0.01  # where there are too few rows to choose
 
 
@@ -28,6 +29,11 @@ def automatic_batch(batch_size: int | str, n_rows: int) -> int:
     if batch_size != "auto":
         return int(batch_size)
     return _BATCH_ROWS if n_rows <= _HOLD_OUT_ROWS else 2 * _BATCH_ROWS
+
+
+def bounded_passes(max_iter: int, n_rows: int, batch_size: int, most_steps: int) -> int:
+    """Return the passes that take so many steps at most, but some."""
+    return min(max_iter, max(_LEAST_PASSES, most_steps // -(-n_rows // batch_size)))
 
 
 def automatic_strengths(n_rows: int, n_between: int = 1) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_htmc._automatic import automatic_batch
+from sklearn_htmc._automatic import automatic_batch, bounded_passes
 from sklearn_htmc._base import NetworkRegressor
 from sklearn_htmc._network import Floats, RegularizationPath, SparseNetwork
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.core.task import Family
 
 _CHOICE_ROWS = 6_000  # on which alpha is chosen, at most
-_STEPS, _LEAST_PASSES = 28_000, 10  # of the first-order phase at most, but so many passes
+_STEPS = 28_000  # of the first-order phase at most
 _ROUNDS = 12  # of the second-order phase of a composition ...
 _PASSES = 25  # ... and passes of the first-order phase for each of them
 _WIDE, _WIDE_PASSES = 8, 100  # inner coordinates at the start of training, if there are that many passes
@@ -294,9 +294,9 @@ class DeepSplineRegressor(NetworkRegressor):
 
         own = self._plain_params()
         size = automatic_batch(own.batch_size, n_rows)
-        most = max(_LEAST_PASSES, _STEPS // -(-n_rows // size))
+        most = bounded_passes(own.max_iter, n_rows, size, _STEPS)
         return Settings(
-            max_iter=min(own.max_iter, most) if own.ranks else 1,  # a single shallow network is solved from anywhere
+            max_iter=most if own.ranks else 1,  # a single shallow network is solved from anywhere
             batch_size=size,
             weighting=PATH,  # these norms do not depend on data
         )

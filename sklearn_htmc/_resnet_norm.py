@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._absent import Absent
-from sklearn_htmc._automatic import automatic_batch
+from sklearn_htmc._automatic import automatic_batch, bounded_passes
 from sklearn_htmc._base import NetworkRegressor
 from sklearn_htmc._network import RegularizationPath, SizePath, SparseNetwork
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sklearn_htmc._training.core.task import Family
 
 _LARGE = 10_000  # rows, above which the first-order phase takes ...
-_STEPS, _LEAST_PASSES = 20_000, 10  # ... so many steps at most, but so many passes
+_STEPS = 20_000  # ... so many steps at most
 
 
 class ResNetNormRegressor(NetworkRegressor):
@@ -246,9 +246,8 @@ class ResNetNormRegressor(NetworkRegressor):
 
         own = self._plain_params()
         size = automatic_batch(own.batch_size, n_rows)
-        most = own.max_iter if n_rows <= _LARGE else max(_LEAST_PASSES, _STEPS // -(-n_rows // size))
         return Settings(
-            max_iter=min(own.max_iter, most),
+            max_iter=own.max_iter if n_rows <= _LARGE else bounded_passes(own.max_iter, n_rows, size, _STEPS),
             batch_size=size,
             weighting=WEIGHTINGS[own.weighting],
             max_edges=own.max_edges,

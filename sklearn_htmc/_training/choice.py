@@ -56,10 +56,10 @@ class Verdict:
     @classmethod
     def of(cls, task: Task, network: Network) -> Verdict:
         """Judge a network."""
-        loss, squares = task.judged(*network), task.judged_squares(*network)
-        if not np.isfinite(loss):
-            loss, squares = np.inf, np.full_like(squares, np.inf)
-        return cls(loss, squares, task.exported(*network).n_edges)
+        squares = task.judged_squares(*network)
+        if not np.isfinite(squares).all():
+            squares = np.full_like(squares, np.inf)
+        return cls(0.5 * float(squares.sum()), squares, task.exported(*network).n_edges)
 
 
 @dataclass(frozen=True, eq=False)
