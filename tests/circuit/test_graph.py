@@ -17,7 +17,7 @@ from sklearn_htmc.circuit import _graph as in_graph
 from sklearn_htmc.circuit import _simulate as in_numpy
 from sklearn_htmc.circuit import _verilog as in_verilog
 from sklearn_htmc.circuit._fixed_point import width
-from sklearn_htmc.circuit._simulate import simulate_codes
+from sklearn_htmc.circuit._simulate import words_at_outputs
 
 # --- tables keyed by operation --------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ def test_bounds_are_reached(build):
         build.join([build.at_most(x, 3), build.at_most(z, 3)]),
     ]
     grid = np.meshgrid(np.arange(-80, 101), np.arange(8))
-    out = simulate_codes(build.graph(nodes, [0] * 7), [codes.ravel() for codes in grid])
+    out = words_at_outputs(build.graph(nodes, [0] * 7), [codes.ravel() for codes in grid])
     assert [(word.min(), word.max()) for word in out] == [build.nodes[number][-2:] for number in nodes]
 
 
