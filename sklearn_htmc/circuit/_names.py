@@ -66,7 +66,7 @@ _C_PATTERN = re.compile(
     r"""
       u?int\w*_t | U?INT\w*(_MAX|_MIN|_C|_WIDTH) | (SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(MAX|MIN|WIDTH)
     | (S?CHAR|SHRT|LONG|LLONG|UCHAR|USHRT|ULONG|ULLONG|MB_LEN|CHAR)_(MAX|MIN|BIT|WIDTH) | (PRI|SCN)\w+
-    | n\d+ | [axys]
+    | stdc_\w+ | n\d+ | [axys] | codes | words | rows | port | missing
     """,
     re.VERBOSE,
 )
@@ -122,6 +122,12 @@ def check_verilog_name(name: Any) -> None:
         raise _no_identifier(name, "Verilog")
     words = _VERILOG_WORDS | _SYSTEM_VERILOG_WORDS
     _refuse(name, "Verilog", words, taken=_VERILOG_PATTERN.fullmatch(name) is not None)
+
+
+def comment_text(text: str) -> str:
+    """Return a text as it can stand in a comment of C or Verilog: in one line, with no end and no start of a comment."""
+    printable = "".join(c if c.isprintable() else c.encode("ascii", "backslashreplace").decode() for c in text)
+    return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=[*/])", " ", printable)
 
 
 def _no_identifier(name: Any, language: str) -> ValueError:
