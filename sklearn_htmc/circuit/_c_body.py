@@ -171,7 +171,7 @@ class _Writer:
         yield from self._asked(number)
         kind = holding(self._style.variables, node.low, node.high)
         if node.op in _BITS:
-            value = Value(self._logic(number), 0, 1, kind)
+            value = Value(self._logic(number), 0, 1, None if node.op is Op.BIT else kind, 0)
         else:
             value = (floor if node.op is Op.FLOOR else between)(self._value(node.args[0]), node)
         self._declare(number, value, kind)
@@ -307,9 +307,16 @@ class _Writer:
 
     def _different(self, a: int, b: int, *, one: bool) -> str:
         # A bit that is inverted stands second, lest it looks as if the comparison were.
-        first, second = (self._nested(arg) for arg in (a, b))
+        first, second = (self._number(arg) for arg in (a, b))
+        if first == second:  # compilers warn of that
+            return "0" if one else "1"
         first = f"({first})" if first.startswith("!") else first
         return f"{first} {'!=' if one else '=='} {second}"
+
+    def _number(self, number: int) -> str:
+        """Return a bit as something that is compared: a place of a word may be unsigned, and others are not."""
+        text = self._nested(number)
+        return f"({text} != 0)" if " & 1)" in text and text.startswith("(") and self._is(number, Op.BIT) else text
 
     def _operands(self, number: int, *, one: bool) -> list[str]:
         """Return the operands of a conjunction or a disjunction, and those of such operands."""
@@ -324,7 +331,7 @@ class _Writer:
                 todo += [(arg, wanted) for arg in reversed(node.args)]
             else:
                 found.append(self._nested(at, one=wanted))
-        return found
+        return list(dict.fromkeys(found))
 
 
 def _is_closed(text: str) -> bool:
