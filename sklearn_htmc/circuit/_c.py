@@ -121,7 +121,9 @@ def _ports(circuit: Graph, word: str) -> tuple[Kind, Kind]:
     codes = [0, *(code for form in circuit.input_formats for code in form.word)]
     # Codes that are never negative need not be compared with zero.
     least = UNSIGNED if word == "least" and min(codes) == 0 else kinds
-    return holding(least, *codes), holding(kinds, 0, *(code for f in circuit.output_formats for code in (f.low, f.high)))
+    return holding(least, *codes), holding(
+        kinds, 0, *(code for f in circuit.output_formats for code in (f.low, f.high))
+    )
 
 
 def _comment(circuit: Graph) -> Lines:
@@ -130,7 +132,9 @@ def _comment(circuit: Graph) -> Lines:
     error, elsewhere = getattr(circuit, "error", math.nan), getattr(circuit, "error_elsewhere", math.nan)
     if not math.isnan(error):
         beside = "" if math.isnan(elsewhere) else f", {elsewhere:.3g} on other rows"
-        lines.append(f"Error {error:.3g} on the rows it was made for{beside}, where epsilon allows {circuit.epsilon:g};")
+        lines.append(
+            f"Error {error:.3g} on the rows it was made for{beside}, where epsilon allows {circuit.epsilon:g};"
+        )
         lines.append("root mean square, as a fraction of the standard deviation of the target.")
     names = getattr(circuit, "feature_names", None) or [""] * len(circuit.input_formats)
     for port, (form, feature) in enumerate(zip(circuit.input_formats, names, strict=True)):
@@ -170,7 +174,9 @@ class _Text(NamedTuple):
             macro = f"{name.upper()}_X{port}"
             value = f"(x[{port}] - {macro}_OFFSET)" if form.offset else f"x[{port}]"
             code = f"{name}_code({value} / {macro}_STEP, {form.low}, {form.high})"
-            lines.append(f"codes[{port}] = {code if self.element.name == 'int32_t' else f'({self.element.name}){code}'};")
+            lines.append(
+                f"codes[{port}] = {code if self.element.name == 'int32_t' else f'({self.element.name}){code}'};"
+            )
         lines.append(f"{name}(codes, words);")
         for port, form in enumerate(outputs):
             macro = f"{name.upper()}_Y{port}"

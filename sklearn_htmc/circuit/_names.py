@@ -126,7 +126,7 @@ def check_verilog_name(name: Any) -> None:
 
 def comment_text(text: str) -> str:
     """Return a text as it can stand in a comment of C or Verilog: in one line, with no end and no start of a comment."""
-    printable = "".join(c if c.isprintable() else c.encode("ascii", "backslashreplace").decode() for c in text)
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=[*/])", " ", printable)
 
 
