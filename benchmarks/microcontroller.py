@@ -1,65 +1,41 @@
 """Flash, memory and cycles of circuits in C on an 8-bit microcontroller.
 
-About twelve circuits of all families, made once and kept in ``--cache``, are written with `to_c`, compiled with avr-gcc
-and run in the simulator simavr: on test rows and on random words at the ports. Every output is compared with the
-simulation of the circuit. On Debian: ``apt install gcc-avr avr-libc simavr``.
+Twelve circuits (``referees.py``) are written with `to_c`, compiled with avr-gcc and run in the simulator simavr: on
+test rows and on random words at the ports. Every output is compared with the simulation of the circuit. On Debian:
 
+    apt-get install gcc-avr avr-libc simavr
     python benchmarks/microcontroller.py --data uci_datasets --cache cache
 
-A way is a name with keyword arguments of ``to_c``. Another version of the package is measured by running this script
-with that version on the path, the same cache and, say, ``--ways '{"before": {}}'``; the older version comes first, since
-circuit files are read by later versions only. Then ``--compared before,least`` makes the table.
+An older `to_c`, taken out of the history, is measured beside the present one on the same circuits:
+
+    git show 037efbf:sklearn_htmc/circuit/_c.py > before.py
+    python benchmarks/microcontroller.py --data uci_datasets --cache cache --before before.py
 
 Flash is what the linked program grows by, helpers of the compiler included; memory is static memory and the stack of
-the function, both without the caller's rows. Cycles are those of a call, counted by a timer of the simulated device.
+the function, both without the caller's rows. Cycles are those of a call, counted by a timer of the simulated device,
+the mean over all rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 import re
+import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from peers import ours, scaled_mlp, splines
 from quality import markdown_table, train_and_test
-from resynthesis import lightgbm
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeRegressor
+from referees import MODELS, referee
 
-from sklearn_htmc import CircuitRegressor
-from sklearn_htmc.circuit import Circuit, compile_circuit, to_c
-from sklearn_htmc.circuit._simulate import simulate_codes
+from sklearn_htmc.circuit import Circuit, Graph, simulate_codes, to_c
 
-LEVELS = ("-Os", "-O2")
-EPSILON = 0.05
 ROWS = 100  # of the test set, and as many random words
 PART = 50  # rows of one program, which the flash of the device holds
-WAYS: dict[str, dict[str, Any]] = {"least": {}}
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "ridge": Ridge,
-    "network, 30 edges": lambda: ours(alpha=0.001, max_edges=30),
-    "network, 100 edges": lambda: ours(alpha=0.001, max_edges=100),
-    "spline": lambda: splines(alpha=0.001, max_neurons=16),
-    "MLP (16,)": lambda: scaled_mlp(16),
-    "tree": lambda: DecisionTreeRegressor(min_samples_leaf=5, random_state=0),
-    "forest": lambda: RandomForestRegressor(10, min_samples_leaf=3, random_state=0),
-    "histograms": lambda: HistGradientBoostingRegressor(max_iter=50, random_state=0),
-    "LightGBM 20 x 8": lambda: lightgbm(n_estimators=20, num_leaves=8, learning_rate=0.29),
-    "CircuitRegressor": lambda: CircuitRegressor(1e-3),
-    "two outputs": lambda: ours(alpha=0.001, max_edges=60),
-    "pipeline": lambda: make_pipeline(StandardScaler(), GradientBoostingRegressor(n_estimators=30, random_state=0)),
-}
+TOOLS = ("avr-gcc", "avr-size", "simavr")
 
 PROGRAM = """\
 #include <avr/interrupt.h>
@@ -134,21 +110,6 @@ NOTHING = (
 )
 
 
-def circuit_of(arguments: argparse.Namespace, name: str) -> tuple[Circuit, np.ndarray]:
-    """Return the circuit of a model, compiled once, and test rows."""
-    X, y, X_test, _ = train_and_test(arguments.data, "concrete", 0)
-    path = arguments.cache / f"{name}.json"
-    if not path.exists():
-        model = MODELS[name]()
-        if name == "two outputs":
-            y = np.column_stack([y, X[:, 0] * y])
-        model.fit(X, y)
-        circuit = model.circuit_ if name == "CircuitRegressor" else compile_circuit(model, X, epsilon=EPSILON, y=y)
-        circuit.save(path)
-        print(f"{name}: {circuit.n_gates} gates", flush=True)
-    return Circuit.load(path), X_test
-
-
 def codes_of(circuit: Circuit, X: np.ndarray) -> np.ndarray:
     """Return codes of the input ports: of rows, then random words; shape (n_rows, n_inputs)."""
     rng = np.random.default_rng(0)
@@ -156,14 +117,6 @@ def codes_of(circuit: Circuit, X: np.ndarray) -> np.ndarray:
     for port, form in enumerate(circuit.input_formats):
         columns.append(np.append(form.encode(X[:ROWS, port]), rng.integers(*form.word, size=ROWS, endpoint=True)))
     return np.column_stack(columns)
-
-
-def simulated(circuit: Circuit, codes: np.ndarray) -> np.ndarray:
-    """Return the right integers; before version 0.2 codes came as a list of columns."""
-    try:
-        return np.asarray(simulate_codes(circuit, codes))
-    except (TypeError, ValueError):
-        return np.column_stack(simulate_codes(circuit, list(codes.T)))
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -174,7 +127,7 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def flash_and_memory(folder: Path, mcu: str, level: str, names: dict[str, Any]) -> tuple[int, int]:
+def flash_and_memory(folder: Path, mcu: str, level: str, names: dict[str, object]) -> tuple[int, int]:
     """Return bytes that a program grows by, and static memory with the stack of the functions."""
     (folder / "caller.c").write_text(CALLER.format(**names))
     (folder / "nothing.c").write_text(NOTHING.format(**names))
@@ -205,9 +158,9 @@ def compile_for_simulator(folder: Path, mcu: str, level: str) -> None:
     run(["avr-gcc", f"-mmcu={mcu}", "-o", "program.elf", "main.s", "model.s"], folder)
 
 
-def measured(circuit: Circuit, codes: np.ndarray, source: str, mcu: str, level: str) -> dict[str, float]:
-    """Compile a function, run it on the simulated device and compare all outputs."""
-    right = simulated(circuit, codes)
+def measured(circuit: Circuit, codes: np.ndarray, source: str, mcu: str, level: str) -> str:
+    """Compile a function, run it on the simulated device, compare all outputs, and return flash, memory and cycles."""
+    right = simulate_codes(circuit, codes)
     types = re.search(r"void model\(const (\w+) \*x, (\w+) \*y\)", source)
     names = {"x": types[1], "y": types[2], "n_inputs": codes.shape[1], "n_outputs": right.shape[1]}
     with tempfile.TemporaryDirectory() as name:
@@ -234,50 +187,46 @@ def measured(circuit: Circuit, codes: np.ndarray, source: str, mcu: str, level: 
                 max(most, found[1]),
                 wrong + found[2],
             )
-    return {"flash": flash, "memory": memory, "cycles": cycles / n_cases, "most": most, "wrong": wrong, "rows": n_cases}
+    if wrong:
+        raise SystemExit(f"{wrong} of {n_cases} rows differ.")
+    return f"{flash:,} | {memory:,} | {cycles / n_cases:,.0f} | {most:,}"
+
+
+def writer(path: Path) -> Callable[[Graph], str]:
+    """Return the `to_c` of a file."""
+    spec = importlib.util.spec_from_file_location("before", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.to_c
 
 
 def main() -> None:
-    """Command line."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for circuits and results")
-    parser.add_argument("--models", type=lambda text: text.split(";"), default=list(MODELS), help="separated by ;")
-    parser.add_argument("--mcu", default="atmega2560")
-    parser.add_argument("--levels", type=lambda text: [f"-{level}" for level in text.split(",")], default=list(LEVELS))
-    parser.add_argument("--ways", type=json.loads, default=WAYS, help="JSON: names and arguments of to_c")
-    parser.add_argument("--compared", type=lambda text: text.split(","), default=None, help="ways in the table")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the UCI sets")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for circuit files")
+    parser.add_argument("--set", default="concrete", help="data set (default: concrete)")
+    parser.add_argument("--models", default=";".join(MODELS), help="separated by semicolons")
+    parser.add_argument("--mcu", default="atmega2560", help="device (default: atmega2560)")
+    parser.add_argument("--levels", default="-Os,-O2", type=lambda text: text.split(","), help="of optimisation")
+    parser.add_argument("--given", action="store_true", help="ports of ten bits instead of those that are chosen")
+    parser.add_argument("--before", type=Path, help="file with another to_c")
     arguments = parser.parse_args()
-    arguments.cache.mkdir(parents=True, exist_ok=True)
-    for name in arguments.models:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            circuit, X = circuit_of(arguments, name)
-        for way, options in arguments.ways.items():
-            for level in arguments.levels:
-                path = arguments.cache / f"{name}-{way}{level}.json"
-                if not path.exists():
-                    source = to_c(circuit, **options)
-                    found = measured(circuit, codes_of(circuit, X), source, arguments.mcu, level)
-                    path.write_text(json.dumps(found))
-                    print(f"{name}, {way}, {level}: {found}", flush=True)
-    print(report(arguments))
-
-
-def report(arguments: argparse.Namespace) -> str:
-    """Return one table per level: bytes of flash and memory and cycles of every way."""
-    ways = arguments.compared or list(arguments.ways)
-    text = []
-    for level in arguments.levels:
-        rows = []
-        for name in arguments.models:
-            found = [json.loads((arguments.cache / f"{name}-{way}{level}.json").read_text()) for way in ways]
-            gates = Circuit.load(arguments.cache / f"{name}.json").n_gates
-            cells = [f"{each['flash']:,}, {each['memory']:,}, {each['cycles']:,.0f}" for each in found]
-            wrong = sum(each["wrong"] for each in found)
-            rows.append([name, f"{gates:,}", *cells, f"{wrong} of {sum(each['rows'] for each in found):,}"])
-        text.append(markdown_table([f"{level}: flash, memory, cycles", "gates", *ways, "wrong"], rows))
-    return "\n\n".join(text)
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise SystemExit(f"{', '.join(missing)} must be installed.")
+    writers = ({"before": writer(arguments.before)} if arguments.before else {}) | {"now": to_c}
+    X, y, X_test, _ = train_and_test(arguments.data, arguments.set, 0)
+    rows = []
+    for name in arguments.models.split(";"):
+        circuit = referee(arguments.cache, name, X, y, given=arguments.given)
+        codes = codes_of(circuit, X_test)
+        for level in arguments.levels:
+            for way, write in writers.items():
+                found = measured(circuit, codes, write(circuit), arguments.mcu, level)
+                rows.append([name, f"{circuit.n_gates:,}", level, way, *found.split(" | ")])
+                print(" | ".join(rows[-1]), flush=True)
+    print(markdown_table(["circuit", "gates", "", "to_c", "flash", "memory", "cycles", "at most"], rows))
 
 
 if __name__ == "__main__":

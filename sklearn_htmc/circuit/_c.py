@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from sklearn_htmc._version import __version__
 from sklearn_htmc.circuit._c_body import Body, body_of
 from sklearn_htmc.circuit._c_words import STYLES, UNSIGNED, Kind, holding
-from sklearn_htmc.circuit._circuit import package_version
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._graph import Graph, require_graph
 from sklearn_htmc.circuit._names import check_c_name, comment_text
@@ -98,7 +98,7 @@ def to_c(
     for port, form in enumerate(circuit.input_formats):
         if form.width - form.signed > _PORT:
             raise ValueError(f"x{port} must fit into int32_t, got {form.width} bits; make its format coarser.")
-    text = _Text(circuit, name, *_ports(circuit, word))
+    text = _Text(circuit, name, *port_kinds(circuit, word))
     includes = ["#include <stddef.h>"] * batch + ["#include <stdint.h>", ""]
     lines = [*_comment(circuit), *includes, *(text.macros() if floats else [])]
     lines += ["#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
@@ -115,7 +115,7 @@ def to_c(
     return "\n".join([*lines, ""])
 
 
-def _ports(circuit: Graph, word: str) -> tuple[Kind, Kind]:
+def port_kinds(circuit: Graph, word: str) -> tuple[Kind, Kind]:
     """Return the types of the codes at all inputs and at all outputs."""
     kinds = STYLES[word].variables
     codes = [0, *(code for form in circuit.input_formats for code in form.word)]
@@ -128,13 +128,12 @@ def _ports(circuit: Graph, word: str) -> tuple[Kind, Kind]:
 
 def _comment(circuit: Graph) -> Lines:
     """Return what the circuit is and what its ports mean."""
-    lines = [f"Made by sklearn-htmc {package_version()}."]
+    lines = [f"Made by sklearn-htmc {__version__}."]
     error, elsewhere = getattr(circuit, "error", math.nan), getattr(circuit, "error_elsewhere", math.nan)
     if not math.isnan(error):
+        allowed = getattr(circuit, "epsilon", math.nan)
         beside = "" if math.isnan(elsewhere) else f", {elsewhere:.3g} on other rows"
-        lines.append(
-            f"Error {error:.3g} on the rows it was made for{beside}, where epsilon allows {circuit.epsilon:g};"
-        )
+        lines.append(f"Error {error:.3g} on the rows it was made for{beside}, where epsilon allows {allowed:g};")
         lines.append("root mean square, as a fraction of the standard deviation of the target.")
     names = getattr(circuit, "feature_names", None) or [""] * len(circuit.input_formats)
     for port, (form, feature) in enumerate(zip(circuit.input_formats, names, strict=True)):

@@ -19,7 +19,6 @@ from sklearn_htmc.circuit._c_branches import (
     steps_of,
 )
 from sklearn_htmc.circuit._c_words import (
-    BYTE,
     Kind,
     Style,
     Value,

@@ -1,7 +1,7 @@
 """Words of C: types, and expressions whose every operation is defined for an ``int`` of 16 bits and for longer ones.
 
-An expression knows the bounds of its value. What is narrower than ``int`` is promoted to it, so operations whose operands
-and result fit into 16 bits need no cast; all others are done in a type of known width.
+An expression knows the bounds of its value. What is narrower than ``int`` is promoted to it, so operations whose
+operands and result fit into 16 bits need no cast; all others are done in a type of known width.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Style:
 
 
 _LONG = (_signed(32), _signed(64))
-# Where both would do, words of 8 bits are unsigned, as they are cheaper to widen, and others signed, as sums of these are.
+# Where both would do, words of 8 bits are unsigned, as they are cheaper to widen, and others signed, as their sums are.
 _LEAST = (BYTE, _signed(8), _signed(16), _unsigned(16), _signed(32), _unsigned(32), _signed(64))
 STYLES = {
     "least": Style(_LEAST, (INT, _unsigned(16), _signed(32), _unsigned(32), _signed(64))),
@@ -121,9 +121,13 @@ class Value(NamedTuple):
 
     def stored(self, kind: Kind) -> str:
         """Return the text as it is assigned to a variable."""
-        # What is computed in uint16_t is an int where that has more bits.
-        same = kind == self.kind and (kind != _SHORT or self.level == _ATOM)
-        return self.text if same or self.low == self.high else f"({kind.name}){self.inside()}"
+        if self.kind is None or self.low == self.high:
+            fits = self.low == self.high
+        elif self.level == _ATOM:
+            fits = kind.low <= self.kind.low and self.kind.high <= kind.high
+        else:
+            fits = kind == self.kind and kind != _SHORT  # that is an int where it has more bits
+        return self.text if fits else f"({kind.name}){self.inside()}"
 
 
 def literal(number: int, kind: Kind | None = None) -> str:
@@ -184,7 +188,7 @@ def weighted(terms: Iterable[tuple[Value, int]], number: int, style: Style) -> V
 
 
 def added(total: Value, number: int, style: Style) -> str:
-    """Return what is assigned to a variable to add a constant, where all sums stay within the bounds of the variable."""
+    """Return what is assigned to a variable to add a constant, where all sums stay within its bounds."""
     kind = holding(style.computed, total.low, total.high, abs(number))
     text = f"{total.to(kind)} {'+' if number > 0 else '-'} {literal(abs(number), kind)}"
     return Value(text, total.low, total.high, kind, _SUM).stored(total.kind or kind)

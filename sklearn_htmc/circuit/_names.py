@@ -125,7 +125,7 @@ def check_verilog_name(name: Any) -> None:
 
 
 def comment_text(text: str) -> str:
-    """Return a text as it can stand in a comment of C or Verilog: in one line, with no end and no start of a comment."""
+    """Return a text as it can stand in a comment of C or Verilog: in one line, without the marks of comments."""
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=[*/])", " ", printable)
 

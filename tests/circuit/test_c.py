@@ -23,7 +23,6 @@ from sklearn_htmc.circuit import (
     Circuit,
     Format,
     Graph,
-    Node,
     Op,
     compile_circuit,
     simulate,
@@ -183,23 +182,19 @@ def test_nothing_is_undefined_for_a_sanitizer(tmp_path):
     (tmp_path / "empty.c").write_text("int main(void) { return 0; }\n")
     if subprocess.run(["gcc", *UNDEFINED, "empty.c"], cwd=tmp_path, capture_output=True, timeout=60).returncode:
         pytest.skip("gcc has no sanitizer for undefined behaviour here")
-    graphs, tests = [random_graph(7), wide(), edges()], []
-    texts = [to_c(graph, f"m{number}", batch=True, floats=True) for number, graph in enumerate(graphs)]
-    for number, (graph, text) in enumerate(zip(graphs, texts, strict=True)):
-        element, result = types(text, f"m{number}")
-        codes = codes_of(graph)
-        rows = ", ".join(map(str, codes.ravel()))
-        tests.append(
-            f"static const {element} x{number}[] = {{{rows}}}; static {result} y{number}[{len(graph.outputs) * len(codes)}];"
-        )
-        tests.append(
-            f"static const double r{number}[] = {{{', '.join(['-1e300', '1e300', '0.5', '0.0'] * 8)}}}; static double t{number}[99];"
-        )
-        tests.append(
-            f"static void test{number}(void) {{ m{number}_batch(x{number}, y{number}, {len(codes)}); m{number}_float_batch(r{number}, t{number}, 2); }}"
-        )
-    calls = " ".join(f"test{number}();" for number in range(len(graphs)))
-    (tmp_path / "model.c").write_text("\n".join([*texts, *tests, f"int main(void) {{ {calls} return 0; }}"]))
+    parts, calls = [], []
+    for number, graph in enumerate([random_graph(7), wide(), edges()]):
+        name, codes, n_outputs = f"m{number}", codes_of(graph), len(graph.outputs)
+        source = to_c(graph, name, batch=True, floats=True)
+        element, result = types(source, name)
+        parts += [source, f"static const {element} x{number}[] = {{{', '.join(map(str, codes.ravel()))}}};"]
+        parts.append(f"static {result} y{number}[{n_outputs * len(codes)}];")
+        calls.append(f"{name}_batch(x{number}, y{number}, {len(codes)});")
+        for extreme in ("-1e300", "1e300", "0.5"):
+            reals = f"(double[]){{{', '.join([extreme] * codes.shape[1])}}}"
+            calls.append(f"{name}_float({reals}, (double[{n_outputs}]){{0}});")
+    main = ["int main(void)", "{", *calls, "return 0;", "}"]
+    (tmp_path / "model.c").write_text("\n".join([*parts, *main]))
     command = ["gcc", "-std=c99", *UNDEFINED, "-o", "model", "model.c"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120).returncode == 0
     done = subprocess.run(["./model"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -315,7 +310,7 @@ def test_a_tree_becomes_nested_branches():
         places.append(ones)
     graph = build.graph([build.sum([(bit, 1 << place) for place, bit in enumerate(places)], -90)], [0])
     text = to_c(graph)
-    assert "&&" not in text and "||" not in text
+    assert not re.search(r"&&|\|\|", text)
     assert len(re.findall(r"if \(", text)) <= 15
     assert types(text, "model")[1] == "int16_t"  # the port follows interval arithmetic
     nodes = dict(needed(graph))
@@ -323,7 +318,8 @@ def test_a_tree_becomes_nested_branches():
     terms = [(path, w) for arg, w in zip(total.args, total.data[1:], strict=True) for path in Paths(nodes, 2).of(arg)]
     low, high, least, most = bounds_of(steps_of(terms), -90, -90)
     assert (low, high) == (min(values), max(values))
-    assert least >= -90 and most <= max(values)
+    assert least >= -90
+    assert most <= max(values)
 
 
 def test_paths_exclude_each_other_and_say_what_the_bit_says():
@@ -479,7 +475,7 @@ void few(const int8_t *x, int32_t *y)
         if (n2 > 2) n10 = (int16_t)(n10 + 24);
     }}
     y[0] = n8;
-    y[1] = (int32_t)n10;
+    y[1] = n10;
 }}
 
 #ifdef __cplusplus

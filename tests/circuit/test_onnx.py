@@ -95,7 +95,7 @@ def test_ports_with_units_convert_as_the_simulation_does(rng):
     nodes = [*words, build.sum([(words[0], 1), (words[2], -4)], 7)]
     outputs = [
         Format(-(1 << 20), 1 << 20, -e, scale=s, offset=o)
-        for e, s, o in zip(range(6), [1, 0.1, 3, 1, 0.7, 1e-9], [0, 5, -0.1, 2, 0, 1e5])
+        for e, s, o in [(0, 1, 0), (1, 0.1, 5), (2, 3, -0.1), (3, 1, 2), (4, 0.7, 0), (5, 1e-9, 1e5)]
     ]
     graph = build.graph(nodes, [0] * len(nodes))
     graph = Graph(graph.nodes, graph.outputs, graph.input_formats, tuple(outputs))
