@@ -11,12 +11,13 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Keywords of C99, C11, C23 and C++ up to 20, and what the standards reserve beside them in every file.
+# Keywords of C99, C11, C23 and C++ up to 26, and what the standards reserve beside them in every file.
 _C_WORDS = _words(
     """
     alignas alignof and and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bitand bitor bool break case
     catch char char8_t char16_t char32_t class co_await co_return co_yield compl complex concept const const_cast
-    consteval constexpr constinit continue decltype default delete do double dynamic_cast else enum explicit export
+    consteval constexpr constinit continue contract_assert decltype default delete do double dynamic_cast else enum
+    explicit export
     extern false final float for fortran friend goto if imaginary import inline int linux long main module mutable
     namespace new noexcept noreturn not not_eq nullptr operator or or_eq override private protected public register
     reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast std struct switch
@@ -58,6 +59,7 @@ _C_LIBRARY = _words(
     wcscmp wcscoll wcscpy wcscspn wcsftime wcslen wcsncat wcsncmp wcsncpy wcspbrk wcsrchr wcsrtombs wcsspn wcsstr
     wcstod wcstof wcstoimax wcstok wcstol wcstold wcstoll wcstombs wcstoul wcstoull wcstoumax wcsxfrm wctob wctomb
     wctrans wctrans_t wctype wctype_t wint_t wmemchr wmemcmp wmemcpy wmemmove wmemset wprintf write wscanf y0 y1 yn
+    call_once free_aligned_sized free_sized memalignment memset_explicit nullptr_t thrd_t tss_t unreachable
     """
 )
 

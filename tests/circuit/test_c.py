@@ -497,7 +497,9 @@ def test_illegal_names_are_refused(name):
         to_c(network(4), name)
 
 
-@pytest.mark.parametrize("name", ["int", "main", "class", "restrict", "co_await", "alignas", "and_eq", "nullptr"])
+@pytest.mark.parametrize(
+    "name", ["int", "main", "class", "restrict", "co_await", "alignas", "and_eq", "nullptr", "contract_assert"]
+)
 def test_reserved_names_are_refused(name):
     with pytest.raises(ValueError, match=f"^name must not be a reserved word of C, got '{name}'; take e.g. '{name}_0'"):
         to_c(network(4), name)
@@ -526,6 +528,8 @@ def test_reserved_names_are_refused(name):
         "rows",
         "codes",
         "stdc_bit_width",
+        "nullptr_t",
+        "int_fast16_t",
     ],
 )
 def test_names_of_the_library_and_of_the_code_are_refused(name):
