@@ -173,8 +173,8 @@ class Format:
 
         Examples
         --------
-        >>> Format.spanning(8, 0.0, 5.1).step
-        0.02
+        >>> Format.spanning(8, 0.0, 63.75).step
+        0.25
         """
         form = cls.of_bits(bits)
         if not smallest < largest:
