@@ -18,13 +18,14 @@ from sklearn_htmc._circuit_task import Labels, Task
 from sklearn_htmc._network import Floats
 from sklearn_htmc._table_regressor import TableRegressor
 from sklearn_htmc._threads import one_blas_thread
-from sklearn_htmc.circuit import Circuit, Format, lower, simulate
+from sklearn_htmc.circuit import Circuit, Format, lower
 from sklearn_htmc.circuit._frames import names_of_fit
 from sklearn_htmc.circuit._grow.growth import FACTOR, Level, prices_down_to
 from sklearn_htmc.circuit._grow.path import CircuitPath, Report, Validation, levels, validated
 from sklearn_htmc.circuit._grow.pool import Definition
 from sklearn_htmc.circuit._lower._forms import Wired
 from sklearn_htmc.circuit._rules import Rules, importances, moments_of_terms, rules_of, terms_of
+from sklearn_htmc.circuit._simulate import simulated
 
 _DEFAULT_ALPHA = 1e-3  # where there are too few rows to choose
 _SHARES = (1.0, 0.5, 0.0)  # of the values of the teacher in what is grown on, that are tried
@@ -205,7 +206,7 @@ class CircuitRegressor(TableRegressor):
             task = Task.of(X, y, weights, self._given_formats())
             # Matrices are small, and threads could change the last bit of a sum.
             with one_blas_thread(), _progress(self.verbose) as report:
-                self._fit_task(task, report)
+                self._fit_task(task, report, {"_feature_names": names_of_fit(self), "_prediction_ndim": 2 - is_1d})
             self._y_is_1d = is_1d
         return self
 
@@ -225,15 +226,14 @@ class CircuitRegressor(TableRegressor):
             found[int(number)] = form
         return found
 
-    def _fit_task(self, task: Task, report: Report) -> None:
+    def _fit_task(self, task: Task, report: Report, interface: dict[str, Any]) -> None:
         most = np.inf if self.max_gates is None else _BEYOND * self.max_gates
         beyond = 2.0 * most + _FEW  # levels count about, a circuit exactly
         plan = self._plan(task, report, beyond)
         alpha, found, definitions = self._grown(task, plan, report, beyond)
-        self.path_ = CircuitPath.of(
-            found, definitions, task.ports, task.center, task.places, plan.validation, plan.ratio
-        )
-        self.circuit_ = replace(self._chosen(task, alpha, most), feature_names=names_of_fit(self))
+        path = CircuitPath.of(found, definitions, task.ports, task.center, task.places, plan.validation, plan.ratio)
+        self.path_ = replace(path, **interface)
+        self.circuit_ = self._chosen(task, alpha, most)
         self.n_gates_ = self.circuit_.n_gates
         self.alpha_ = alpha
         self.teacher_ = plan.teacher
@@ -326,7 +326,8 @@ class CircuitRegressor(TableRegressor):
             if start.n_gates <= most
             if (circuit := task.resynthesised(start, alpha, budget)) is not None
         ]
-        return min(found, key=lambda circuit: circuit.error**2 + alpha * circuit.n_gates)
+        best = min(found, key=lambda circuit: circuit.error**2 + alpha * circuit.n_gates)
+        return replace(best, feature_names=starts[0].feature_names, prediction_ndim=starts[0].prediction_ndim)
 
     def predict(self, X: Any) -> Floats:
         """Return what the circuit computes.
@@ -341,7 +342,7 @@ class CircuitRegressor(TableRegressor):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Targets, of the shape that ``y`` had in fit; float32 if X is float32, else float64.
         """
-        return self._predicted(X, lambda X: simulate(self.circuit_, X))
+        return self._predicted(X, lambda X: simulated(self.circuit_, X))
 
     @property
     def rules_(self) -> Rules:

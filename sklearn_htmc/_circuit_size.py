@@ -16,11 +16,12 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from sklearn_htmc._columns import only_numbers
 from sklearn_htmc._links import DocumentationLink
 from sklearn_htmc._network import Floats
-from sklearn_htmc.circuit import Circuit, lower, simulate
+from sklearn_htmc.circuit import Circuit, lower
 from sklearn_htmc.circuit._compile import Way, compile_circuit, search_circuit
 from sklearn_htmc.circuit._frames import names_of_fit, require_names
 from sklearn_htmc.circuit._lower._forms import Wired
 from sklearn_htmc.circuit._rows import error_to_targets
+from sklearn_htmc.circuit._simulate import simulated
 
 INFEASIBLE = -1e12  # below minus the gates of every circuit
 
@@ -253,7 +254,7 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
             Targets, of the shape that ``y`` had in fit.
         """
         X = self._validated(X)  # refuses an unfitted estimator
-        y = simulate(self.circuit_, X)
+        y = simulated(self.circuit_, X)
         return y.ravel() if self._y_is_1d else y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

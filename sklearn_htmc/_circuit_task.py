@@ -22,7 +22,7 @@ from sklearn_htmc.circuit._grow.path import Rows, Validation
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._resynthesis.refine import Refinement
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 Bits = NDArray[np.bool_]
 Labels = Callable[[Floats], Floats]
@@ -200,7 +200,7 @@ class Task:
 
     def error(self, graph: Graph) -> float:
         """Return the root mean square error in units of the standard deviation."""
-        return self._sample.error(simulate(graph, self.X))
+        return self._sample.error(simulated(graph, self.X))
 
     @cached_property
     def _sample(self) -> Sample:
@@ -219,7 +219,7 @@ class Task:
         sample, error = self._sample, self.error(graph)
         found = [graph]
         if error and count_gates(graph):
-            refinement = Refinement.of(sample, sample.values, lambda X: simulate(graph, X), 0.0)
+            refinement = Refinement.of(sample, sample.values, lambda X: simulated(graph, X), 0.0)
             found += refinement.found(graph, graph, _ROOM * error, lambda _: None, _WORK)
         costs = [
             (self.error(other) ** 2 + alpha * n_gates, place)

@@ -16,7 +16,7 @@ from sklearn_htmc.circuit._graph import Builder, Graph, Op, fits
 from sklearn_htmc.circuit._lower._forms import Form
 from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 _SMALL = 400  # nodes of a circuit for which less noise is tried, too
 _LESS = (0.7, 0.5, 0.25)
@@ -172,7 +172,7 @@ class Tries:
 
     def error_of(self, graph: Graph) -> float:
         """Return the error of a graph whose words are short enough."""
-        return self.sample.error(simulate(graph, self.sample.X), self.reference)
+        return self.sample.error(simulated(graph, self.sample.X), self.reference)
 
     @property
     def best_gates(self) -> float:

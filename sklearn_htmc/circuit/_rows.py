@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn_htmc.circuit._frames import names_of, names_of_fit, numbers, requir
 from sklearn_htmc.circuit._lower import lower
 from sklearn_htmc.circuit._lower._forms import Form, shifted, shifted_ports
 from sklearn_htmc.circuit._quantise.sample import Sample
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 _CONSTANT = 1e-12  # relative spread below which outputs count as constant
 _FAR = 64  # binary exponent of the size of features from which on they are measured in units of it
@@ -40,6 +40,8 @@ class Task:
         Targets on the rows.
     inputs, outputs : list of int
         Binary exponents of the units of features and outputs.
+    prediction_ndim : int
+        Dimensions of what the model predicts.
     """
 
     form: Form
@@ -47,6 +49,7 @@ class Task:
     targets: Floats | None
     inputs: list[int]
     outputs: list[int]
+    prediction_ndim: int = 2
 
     @classmethod
     def of(cls, model: Any, X: Any, y: Any, sample_weight: Any) -> Task:
@@ -57,7 +60,7 @@ class Task:
         values = form(rows)
         if not np.isfinite(values).all():
             raise ValueError("the model predicts numbers that are not finite on X; no circuit can follow them.")
-        _require_same(model, form, X, _spread(values, weights))
+        ndim = _require_same(model, form, X, _spread(values, weights))
         scale = _spread(values if targets is None else targets, weights)
         outputs = np.frexp(scale)[1] - 1
         reach = _reach(form, rows)
@@ -67,11 +70,11 @@ class Task:
         sample = Sample(np.ldexp(rows, -inputs), weights, values, scale, np.ldexp(reach, -inputs))
         targets = None if targets is None else np.ldexp(targets, -outputs)
         units = inputs.tolist(), outputs.tolist()
-        return cls(shifted(form, *units), sample, targets, *units)
+        return cls(shifted(form, *units), sample, targets, *units, ndim)
 
     def in_raw_units(self, circuit: Circuit) -> Circuit:
         """Return a circuit of these units in those of the model."""
-        return shifted_ports(circuit, self.inputs, self.outputs)
+        return replace(shifted_ports(circuit, self.inputs, self.outputs), prediction_ndim=self.prediction_ndim)
 
 
 def error_to_targets(circuit: Circuit, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -79,19 +82,20 @@ def error_to_targets(circuit: Circuit, X: Any, y: Any, sample_weight: Any = None
     X, targets, weights = _rows(X, y, sample_weight, len(circuit.input_formats), len(circuit.outputs))
     if targets is None:
         raise without_targets()
-    predicted = simulate(circuit, X)
+    predicted = simulated(circuit, X)
     return Sample(X, weights, predicted, _spread(targets, weights), X[:2]).error(predicted, targets)
 
 
-def _require_same(model: Any, form: Form, X: Any, spread: Floats) -> None:
-    """Refuse a model whose predict is not the function that its parameters give."""
+def _require_same(model: Any, form: Form, X: Any, spread: Floats) -> int:
+    """Return the dimensions of what predict of a model returns; refuse one whose predict is another function."""
     if model is form or not callable(getattr(model, "predict", None)):
-        return
+        return int(getattr(model, "prediction_ndim", 2))
     checked = numbers(X, "X")
     values = form(checked)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*feature names")  # arrays are welcome
         said = model.predict(checked if names_of(X) is None else X)
+    ndim = np.ndim(said)
     said = np.asarray(said, dtype=np.float64).reshape(values.shape)
     apart = np.abs(said - values)
     allowed = _SAME * spread + _SINGLE * np.abs(values).max(axis=0)
@@ -102,6 +106,7 @@ def _require_same(model: Any, form: Form, X: Any, spread: Floats) -> None:
             f"it returns {said[row, output]:g} where they give {values[row, output]:g}; where a subclass or a setting "
             "changes predict, register the type with sklearn_htmc.circuit.lower."
         )
+    return ndim
 
 
 def without_targets() -> ValueError:

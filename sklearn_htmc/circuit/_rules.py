@@ -13,7 +13,7 @@ import numpy as np
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Builder, Graph, Node, Op
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 _DIGITS = 6  # of numbers in conditions
 _SHOWN = 60  # rules that are printed
@@ -137,10 +137,10 @@ def moments_of_terms(graph: Graph, terms: Sequence[Term], X: Floats, weights: Fl
     parts = [slice(first, first + _ROWS) for first in range(0, len(X), _ROWS)]
     mean: Floats = np.zeros(len(terms))
     for part in parts:
-        mean += weights[part] @ simulate(nodes, X[part])
+        mean += weights[part] @ simulated(nodes, X[part])
     variance: Floats = np.zeros(len(terms))
     for part in parts:
-        variance += weights[part] @ np.square(simulate(nodes, X[part]) - mean)
+        variance += weights[part] @ np.square(simulated(nodes, X[part]) - mean)
     return mean, variance
 
 

@@ -36,7 +36,7 @@ def trees(X):
 
 def error_of(circuit, model, X):
     values = model.predict(X)
-    return np.sqrt(np.mean((simulate(circuit, X)[:, 0] - values) ** 2)) / values.std()
+    return np.sqrt(np.mean((simulate(circuit, X) - values) ** 2)) / values.std()
 
 
 # --- features far from zero -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._graph import Graph
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 AnyGraph = TypeVar("AnyGraph", bound=Graph)
 
@@ -109,7 +109,7 @@ class Wired:
 
     def __call__(self, X: Any) -> Floats:
         """Simulate the circuit on ``X`` of shape (n_samples, n_features); return (n_samples, n_outputs)."""
-        return simulate(self.graph, X)
+        return simulated(self.graph, X)
 
 
 Form = SparseNetwork | TreeEnsemble | Wired

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._graph import Graph
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Sample:
 
     def error_of(self, graph: Graph) -> float:
         """Return the error of a circuit to the model."""
-        return self.error(simulate(graph, self.X))
+        return self.error(simulated(graph, self.X))
 
     def error(self, predicted: Floats, reference: Floats | None = None) -> float:
         """Return the weighted root mean square difference from the model, or a reference, in units of the scale."""
