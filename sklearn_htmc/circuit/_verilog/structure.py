@@ -100,6 +100,11 @@ class Structure(Netlist):
         self.boxes[out[0] >> 1] = box
         return out
 
+    @property
+    def n_wires(self) -> int:
+        """Numbers that are taken by constants, inputs, gates and bits of boxes."""
+        return len(self._gates)
+
     def own(self, number: int) -> None:
         """Say which node the latest gates were made for."""
         self.owners += [number] * (len(self._gates) - len(self.owners))

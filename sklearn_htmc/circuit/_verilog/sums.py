@@ -97,9 +97,8 @@ def _round(net: Adders, columns: Columns) -> None:
         _last(net, columns, first)
         return
     made: Columns = [[] for _ in columns]
-    n_left = -1
-    while n_left != (n_left := sum(map(len, columns))):
-        for start, stop in _runs(columns, made, net.longest):
+    while runs := _runs(columns, made, net.longest):
+        for start, stop in runs:
             _row(net, columns, made, start, stop)
     for place, column in enumerate(columns):
         while len(column) > 2:

@@ -1,276 +1,313 @@
-"""A circuit as a Verilog module, a few lines per node, written so that synthesis starts from the counted gates."""
+"""Stages as the text of a module."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
+from sklearn_htmc.circuit._circuit import package_version
 from sklearn_htmc.circuit._fixed_point import Format
-from sklearn_htmc.circuit._gates import (
-    Netlist,
-    Wires,
-    Word,
-    greater_serially,
-    heap_of_adders,
-    row_of_adders,
-    ways_to_compare,
-)
-from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
-from sklearn_htmc.circuit._names import check_verilog_name
+from sklearn_htmc.circuit._gates import Wires
+from sklearn_htmc.circuit._graph import Graph, Op
+from sklearn_htmc.circuit._verilog.stages import Item, Stages
+from sklearn_htmc.circuit._verilog.structure import Box
 
 Lines = list[str]
 
+_NESTED = 6  # levels of gates in one expression
+_WORDS = {Op.ADD, Op.SUBTRACT, Op.SUM, Op.RELU, Op.CLAMP}  # operations that have a line of comment
+_LINE = 116  # characters
 
-def to_verilog(circuit: Graph, name: str = "model", *, adders: str = "ripple") -> str:
-    """Return a circuit as one combinational module in synthesizable Verilog-2001.
 
-    The ports ``x0, x1, ...`` and ``y0, ...`` carry the integers of the input and output formats, in two's complement
-    where a format is signed; a port without bits has one, which is not read or zero. All widths are explicit and no
-    vector depends on itself: linting with ``verilator --lint-only -Wall`` finds nothing.
+class _Place(NamedTuple):
+    """Where a wire is found in its own stage: a bit of a declared word; ``inverted`` if it stands for the inverse."""
+
+    name: str
+    place: int
+    inverted: bool = False
+
+
+class Writer:
+    """Writes a module.
 
     Parameters
     ----------
-    circuit : Circuit
-        What `compile_circuit` returned.
-    name : str, default="model"
+    graph : Graph
+        What is written.
+    stages : Stages
+        Its gates and boxes, in parts.
+    name : str
         Name of the module.
-    adders : {"ripple", "operator"}, default="ripple"
-        How sums and comparisons are written. With "ripple", in the gates that `count_gates` counts; with "operator",
-        as ``+``, ``-`` and ``<=``: take it for FPGAs, whose tools make carry chains of these.
-
-    Raises
-    ------
-    TypeError
-        If circuit is none.
-    ValueError
-        If the name is not a Verilog identifier, is a reserved word of Verilog or SystemVerilog or a name that the
-        module uses, or adders is not one of the two.
-
-    Examples
-    --------
-    >>> from sklearn_htmc.circuit import Builder, Format, to_verilog
-    >>> build = Builder([Format(0, 200, 0)])
-    >>> print(to_verilog(build.graph([build.at_most(build.input(0), 63)], [0]), "late"), end="")
-    module late (
-        // verilator lint_off UNUSED
-        input [7:0] x0,  // 0 .. 200 times 2^0
-        output y0  // 0 .. 1 times 2^0
-    );
-        wire [7:0] n0 = x0;  // 0 .. 255
-        wire n1 = ~(n0[6] | n0[7]);  // 0 .. 1
-        assign y0 = n1;
-        // verilator lint_on UNUSED
-    endmodule
+    clock : str
+        Name of the clock.
+    enable : str or None
+        Name of the clock enable.
     """
-    require_graph(circuit)
-    check_verilog_name(name)
-    if adders not in _ADDERS:
-        raise ValueError(f"adders must be one of {', '.join(_ADDERS)}, got {adders!r}.")
-    ports = [("input", f"x{port}", form) for port, form in enumerate(circuit.input_formats)]
-    ports += [("output", f"y{port}", form) for port, form in enumerate(circuit.output_formats)]
-    compared = _ADDERS[adders][1](circuit)
-    # Bits that are dropped and features that are not read are meant to be.
-    lines = [f"module {name} (", "    // verilator lint_off UNUSED", *_ports(ports), ");"]
-    for number, node in needed(circuit):
-        lines += [f"    {line}" for line in _node(circuit, number, node, adders, compared)]
-    lines += [f"    assign y{port} = n{number};" for port, number in enumerate(circuit.outputs)]
-    return "\n".join([*lines, "    // verilator lint_on UNUSED", "endmodule", ""])
 
+    def __init__(self, graph: Graph, stages: Stages, name: str, clock: str, enable: str | None) -> None:
+        self.graph, self.stages, self.name = graph, stages, name
+        self.clock, self.enable = (clock, enable) if stages.latency else (None, None)
+        self.net = stages.net
+        self.places: dict[int, _Place] = {}
+        self.widths: dict[str, int] = {}  # of declared words
+        self.used: dict[str, set[int]] = defaultdict(set)  # places that are read
+        self.held: dict[tuple[str, int], tuple[int, int]] = {}  # first and last place of the register of a word
+        self.nested: set[int] = set()  # gates that are written where they are read
+        self._name_everything()
+        self._hold()
 
-def _ports(ports: Sequence[tuple[str, str, Format]]) -> Lines:
-    lines = []
-    for place, (way, name, form) in enumerate(ports, start=1):
-        comma = "," if place < len(ports) else ""
-        lines.append(f"    {way} {_type(form)}{name}{comma}  // {form}")
-    return lines
+    def text(self) -> str:
+        """Return the module."""
+        body: Lines = []
+        items = [item for item in self.stages.items if item.number not in self.nested]
+        for stage in range(self.stages.latency + 1):
+            body += self._registers(stage)
+            body += self._stage(stage, items)
+        for port, (wires, form) in enumerate(zip(self.net.outputs, self.graph.output_formats, strict=True)):
+            word = self._word(wires, self.stages.latency) if form.width else "1'b0"
+            body.append(f"assign y{port} = {word};")
+        body += self._unused()
+        return "\n".join([*self._head(), *(f"    {line}" if line else "" for line in body), "endmodule", ""])
 
+    # --- names ------------------------------------------------------------------------------------
 
-def _type(word: Node | Format) -> str:
-    """Return the sign and the range of a declaration; words of one bit have no range, and none are shorter."""
-    return ("signed " if word.signed else "") + (f"[{word.width - 1}:0] " if word.width > 1 else "")
+    def _name_everything(self) -> None:
+        for port, (wires, form) in enumerate(zip(self.net.inputs, self.graph.input_formats, strict=True)):
+            self._declare(f"x{port}", wires or [0], form.width)
+        self._nest()
+        counts = Counter[int]()
+        for item in self.stages.items:
+            if item.number in self.nested:
+                continue
+            owner = self.net.owners[item.number]
+            last = next(iter(self.net.words[owner][-1:]), 0)
+            if last >> 1 in item.numbers:
+                name, inverted = f"n{owner}", bool(last & 1) and item.box is None
+            else:
+                name, inverted = f"n{owner}_{counts[owner]}", False
+                counts[owner] += 1
+            self._declare(name, [2 * number for number in item.numbers], len(item.numbers), inverted)
 
+    def _declare(self, name: str, wires: Wires, width: int, inverted: bool = False) -> None:
+        self.widths[name] = width
+        for place, wire in enumerate(wires[:width]):
+            self.places[wire >> 1] = _Place(name, place, inverted)
 
-def _literal(value: int, like: Node) -> str:
-    """Return a constant of the width and sign of a word."""
-    bits = max(like.width, 1)
-    return f"{bits}'{'s' if like.signed else ''}h{value & ((1 << bits) - 1):x}"
+    def _nest(self) -> None:
+        """Find the gates that are read once, by a gate of their own stage, and not too deep in an expression."""
+        readers: dict[int, list[Item | None]] = defaultdict(list)
+        for item in self.stages.items:
+            for number in item.reads:
+                readers[number].append(item)
+        for word in self.net.outputs:
+            for wire in word:
+                readers[wire >> 1].append(None)
+        words = {wire >> 1 for node in self.net.words.values() if len(node) == 1 for wire in node}
+        height: dict[int, int] = {}
+        stage = self.stages.stage
+        for item in self.stages.items:
+            if item.box is not None:
+                continue
+            inside = [height[number] for number in item.reads if number in self.nested]
+            height[item.number] = 1 + max(inside, default=0)
+            (reader, *others) = readers[item.number]
+            if (
+                others
+                or reader is None
+                or reader.box is not None
+                or stage[reader.number] != stage[item.number]
+                or height[item.number] >= _NESTED
+                or item.number in words
+            ):
+                continue
+            self.nested.add(item.number)
 
+    def _hold(self) -> None:
+        """Find what every rank of registers holds."""
+        stage = self.stages.stage
+        until: dict[int, int] = {}
+        for item in self.stages.items:
+            for number in item.reads:
+                until[number] = max(until.get(number, 0), stage[item.number])
+        for word in self.net.outputs:
+            until |= {wire >> 1: self.stages.latency for wire in word if wire > 1}
+        for number, last in until.items():
+            if number in self.places:
+                name, place, _ = self.places[number]
+                for rank in range(stage[number] + 1, last + 1):
+                    low, high = self.held.get((name, rank), (place, place))
+                    self.held[name, rank] = min(low, place), max(high, place)
 
-def _bit(name: str, word: Node, place: int) -> str:
-    return f"{name}[{place}]" if word.width > 1 else name
+    # --- expressions ------------------------------------------------------------------------------
 
+    def _bits(self, wires: Iterable[int], stage: int) -> Iterator[tuple[str, int, bool]]:
+        """Yield the declared word, the place and whether it is inverted for every wire; constants have no word."""
+        for wire in wires:
+            if wire <= 1:
+                yield "", wire, False
+                continue
+            number = wire >> 1
+            name, place, inverted = self.places[number]
+            if stage > self.stages.stage[number]:
+                place -= self.held[name, stage][0]
+                name = f"r{stage}_{name}"
+            self.used[name].add(place)
+            yield name, place, inverted != bool(wire & 1)
 
-def _places(name: str, word: Node, first: int, count: int) -> str:
-    """Return some places of a word, lowest first, as an expression of that many bits.
+    def _width(self, name: str) -> int:
+        """Return the bits of a declared word."""
+        if name in self.widths:
+            return self.widths[name]
+        rank, _, held = name.partition("_")
+        low, high = self.held[held, int(rank[1:])]
+        return high - low + 1
 
-    Places below the word are zero, those above it have its sign.
-    """
-    width, end = max(word.width, 1), first + count
-    start, stop = min(max(first, 0), width), max(min(end, width), 0)
-    parts = []
-    above = end - max(stop, first, 0)
-    if above > 0:
-        sign = _bit(name, word, width - 1) if word.signed else "1'b0"
-        parts.append(f"{{{above}{{{sign}}}}}" if above > 1 else sign)
-    if stop - start == width:
-        parts.append(name)
-    elif stop > start:
-        parts.append(f"{name}[{stop - 1}:{start}]" if stop - start > 1 else _bit(name, word, start))
-    if first < 0:
-        parts.append(f"{min(-first, count)}'b0")
-    return parts[0] if len(parts) == 1 else f"{{{', '.join(parts)}}}"
+    def _slice(self, name: str, first: int, last: int) -> str:
+        if last - first + 1 == self._width(name):
+            return name
+        return f"{name}[{last}:{first}]" if last > first else f"{name}[{first}]"
 
+    def _word(self, wires: Wires, stage: int) -> str:
+        """Return wires, lowest first, as a word."""
+        parts: list[str] = []
+        bits = list(self._bits(wires, stage))
+        start = 0
+        while start < len(bits):
+            name, first, inverted = bits[start]
+            stop = start + 1
+            if not name:
+                while stop < len(bits) and not bits[stop][0]:
+                    stop += 1
+                value = sum(bit << place for place, (_, bit, _) in enumerate(bits[start:stop]))
+                parts.append(f"{stop - start}'h{value:x}" if value > 1 else f"{stop - start}'b{value}")
+            else:
+                while stop < len(bits) and bits[stop] == (name, first, inverted):
+                    stop += 1
+                times = stop - start
+                while times == 1 and stop < len(bits) and bits[stop] == (name, first + stop - start, inverted):
+                    stop += 1
+                text = "~" * inverted + self._slice(name, first, first if times > 1 else first + stop - start - 1)
+                parts.append(f"{{{times}{{{text}}}}}" if times > 1 else text)
+            start = stop
+        return parts[0] if len(parts) == 1 else f"{{{', '.join(reversed(parts))}}}"
 
-# --- the operations -------------------------------------------------------------------------------
+    def _operand(self, wire: int, stage: int) -> str:
+        """Return a wire as an operand of a gate."""
+        if wire >> 1 not in self.nested:
+            return self._word([wire], stage)
+        return self._gate(wire, stage, nested=True)
 
-Argument = tuple[str, Node]
-Write = Callable[[str, Node, Sequence[Argument]], Lines]
-
-
-def _node(graph: Graph, number: int, node: Node, adders: str, compared: dict[int, Lines]) -> Lines:
-    """Return the lines that declare a node."""
-    name, args = f"n{number}", [(f"n{arg}", graph.nodes[arg]) for arg in node.args]
-    if number in compared:
-        *lines, value = compared[number]
-    else:
-        *lines, value = (_WRITE | _ADDERS[adders][0])[node.op](name, node, args)
-    return [*lines, f"wire {_type(node)}{name} = {value};  // {node.low} .. {node.high}"]
-
-
-def _in_gates(write: Callable[[Netlist, Node, Sequence[Word]], Wires]) -> Write:
-    """Return what writes a sum in the gates of its adders."""
-
-    def lines_of(name: str, node: Node, args: Sequence[Argument]) -> Lines:
-        net = Netlist()
-        words = [(_constant(arg) if arg.low == arg.high else net.word(arg.width), arg) for _, arg in args]
-        net.inputs = [wires for wires, _ in words]
-        net.outputs = [write(net, node, words)]
-        lines, wires = _expressions(net, name, args)
-        return [*lines, f"{{{', '.join(reversed(wires))}}}"]
-
-    return lines_of
-
-
-def _constant(word: Node) -> Wires:
-    return [word.low >> place & 1 for place in range(word.width)]
-
-
-def _operator_heap(name: str, node: Node, args: Sequence[Argument]) -> Lines:
-    """Write a sum of many words with operators, each word as wide as the sum."""
-    terms = [_literal(node.data[0], node)] if node.data[0] else []
-    lines = []
-    for place, (argument, weight) in enumerate(zip(args, node.data[1:], strict=True)):
-        term = f"{name}_{place}"
-        lines.append(_operand(term, node, argument, abs(weight).bit_length() - 1))
-        terms.append(f"- {term}" if weight < 0 else f"+ {term}" if terms else term)
-    return [*lines, " ".join(terms)]
-
-
-def _operator(name: str, node: Node, args: Sequence[Argument]) -> Lines:
-    names = (f"{name}_a", f"{name}_b")
-    lines = [
-        _operand(operand, node, argument, shift)
-        for operand, argument, shift in zip(names, args, node.data, strict=True)
-    ]
-    return [*lines, f" {'-' if node.op is Op.SUBTRACT else '+'} ".join(names)]
-
-
-def _operand(name: str, node: Node, argument: Argument, shift: int) -> str:
-    """Declare a shifted word that is as wide as a sum."""
-    return f"wire {_type(node)}{name} = {_places(*argument, -shift, max(node.width, 1))};"
-
-
-def _relu(_: str, node: Node, args: Sequence[Argument]) -> Lines:
-    text, arg = args[0]
-    value = _places(text, arg, 0, node.width)
-    return [f"{value} & {{{node.width}{{~{_bit(text, arg, arg.width - 1)}}}}}" if arg.signed else value]
-
-
-def _clamp(name: str, node: Node, args: Sequence[Argument]) -> Lines:
-    text, arg = args[0]
-    lines, value = [], _places(text, arg, 0, node.width)
-    if arg.high > node.high:
-        lines.append(f"wire {name}_above = {_greater(text, arg, node.high)};")
-        value = f"{name}_above ? {_literal(node.high, node)} : {value}"
-    if arg.low < node.low:
-        lines.append(f"wire {name}_inside = {_greater(text, arg, node.low - 1)};")
-        value = f"{name}_inside ? ({value}) : {_literal(node.low, node)}"
-    return [*lines, value]
-
-
-_WRITE: dict[Op, Write] = {
-    Op.INPUT: lambda _, node, __: [f"x{node.data[0]}"],
-    Op.CONSTANT: lambda _, node, __: [_literal(node.data[0], node)],
-    Op.ADD: _in_gates(row_of_adders),
-    Op.SUBTRACT: _in_gates(row_of_adders),
-    Op.SUM: _in_gates(heap_of_adders),
-    Op.FLOOR: lambda _, node, args: [_places(*args[0], node.data[0], node.width)],
-    Op.RELU: _relu,
-    Op.CLAMP: _clamp,
-    Op.AT_MOST: lambda _, node, args: [f"{args[0][0]} <= {_literal(node.data[0], args[0][1])}"],
-    Op.BIT: lambda _, node, args: [_places(*args[0], node.data[0], 1)],
-    Op.NOT: lambda _, __, args: [f"~{args[0][0]}"],
-    Op.AND: lambda _, __, args: [f"{args[0][0]} & {args[1][0]}"],
-    Op.OR: lambda _, __, args: [f"{args[0][0]} | {args[1][0]}"],
-    Op.XOR: lambda _, __, args: [f"{args[0][0]} ^ {args[1][0]}"],
-    Op.JOIN: lambda _, node, args: [f"{{{', '.join(text for text, _ in reversed(args[: node.width]))}}}"],
-}
-
-
-# --- comparisons with constants, gate by gate -----------------------------------------------------
-
-
-def _greater(text: str, word: Node, constant: int) -> str:
-    """Return the expression "word > constant", a chain from the lowest bit on."""
-    net = Netlist()
-    net.inputs = [net.word(word.width)]
-    net.outputs = [[greater_serially(net, net.inputs[0], word.signed, constant)]]
-    return _expressions(net, text, [(text, word)])[1][0]
-
-
-def _comparisons(graph: Graph) -> dict[int, Lines]:
-    """Return the lines that every comparison needs, its value last; shared gates come with the first reader."""
-    texts: dict[int, Lines] = {}
-    for arg, (greater, numbers) in ways_to_compare(graph).items():
-        net, word = Netlist(), graph.nodes[arg]
-        net.inputs = [net.word(word.width)]
-        constants = [graph.nodes[number].data[0] for number in numbers]
-        net.outputs = [[greater(net, net.inputs[0], word.signed, constant) ^ 1 for constant in constants]]
-        lines, values = _expressions(net, f"n{arg}", [(f"n{arg}", word)])
-        for number, value in zip(numbers, values, strict=True):
-            texts[number] = [*lines, value]
-            lines = []
-    return texts
-
-
-def _expressions(net: Netlist, name: str, words: Sequence[Argument]) -> tuple[Lines, list[str]]:
-    """Return declarations of the gates that are read more than once, and the output wires as expressions."""
-    texts = {0: ("1'b0", "1'b1")}
-    for wires, (text, word) in zip(net.inputs, words, strict=True):
-        for place, wire in enumerate(wires):
-            if wire > 1:  # no constant
-                texts[wire >> 1] = _bit(text, word, place), f"~{_bit(text, word, place)}"
-    live = net.live()
-    reads = Counter(wire >> 1 for number in live for wire in net.operands(number))
-    reads.update(wire >> 1 for wire in net.outputs[0])
-    lines = []
-    for number in live:
-        a, b = net.operands(number)
-        if net.is_exclusive(number):
-            texts[number] = f"({texts[a >> 1][0]} ^ {texts[b >> 1][0]})", f"~({texts[a >> 1][0]} ^ {texts[b >> 1][0]})"
+    def _gate(self, wire: int, stage: int, *, nested: bool = False) -> str:
+        """Return a gate, or its inverse, as an expression."""
+        number, inverted = wire >> 1, wire & 1
+        a, b = self.net.operands(number)
+        if self.net.is_exclusive(number):
+            operator = "^"
         elif a & b & 1:
-            texts[number] = f"~({texts[a >> 1][0]} | {texts[b >> 1][0]})", f"({texts[a >> 1][0]} | {texts[b >> 1][0]})"
+            operator, a, b, inverted = "|", a ^ 1, b ^ 1, inverted ^ 1
         else:
-            both = f"({texts[a >> 1][a & 1]} & {texts[b >> 1][b & 1]})"
-            texts[number] = both, f"~{both}"
-        if reads[number] > 1:
-            lines.append(f"wire {name}_{number} = {texts[number][0]};")
-            texts[number] = f"{name}_{number}", f"~{name}_{number}"
-    return lines, [texts[wire >> 1][wire & 1] for wire in net.outputs[0]]
+            operator = "&"
+        text = f"{self._operand(a, stage)} {operator} {self._operand(b, stage)}"
+        if inverted:
+            return f"~({text})"
+        return f"({text})" if nested else text
+
+    def _box(self, box: Box, stage: int) -> str:
+        a, b = self._word(box.a, stage), self._word(box.b, stage)
+        return f"{a} ? {b} : {self._word(box.c, stage)}" if box.op == "?" else f"{a} {box.op} {b}"
+
+    # --- lines ------------------------------------------------------------------------------------
+
+    def _head(self) -> Lines:
+        ports = [f"input {name}" for name in (self.clock, self.enable) if name is not None]
+        comments = ["one result per clock; no reset", "nothing moves while it is 0"][: len(ports)]
+        names = getattr(self.graph, "feature_names", None) or ()
+        for port, form in enumerate(self.graph.input_formats):
+            ports.append(f"input {_type(form)}x{port}")
+            # Quoted, a name cannot be taken for a directive of some tool.
+            comments.append(f"{form}" + (f", {json.dumps(names[port])}" if names else ""))
+        for port, form in enumerate(self.graph.output_formats):
+            ports.append(f"output {_type(form)}y{port}")
+            comments.append(str(form))
+        commas = [","] * (len(ports) - 1) + [""]
+        lines = [f"    {port}{comma}  // {note}" for port, comma, note in zip(ports, commas, comments, strict=True)]
+        return [*self._about(), f"module {self.name} (", *lines, ");"]
+
+    def _about(self) -> Lines:
+        latency = self.stages.latency
+        when = f"Latency: {latency} clock{'s' * (latency > 1)}." if latency else "Combinational."
+        lines = [f"// Written by sklearn-htmc {package_version()}. {when}"]
+        if hasattr(self.graph, "epsilon"):
+            said = [f"epsilon {self.graph.epsilon:g}", f"error {self.graph.error:.3g}"]
+            elsewhere = self.graph.error_elsewhere
+            said += [] if math.isnan(elsewhere) else [f"on other rows {elsewhere:.3g}"]
+            lines.append(f"// Difference from the model, in standard deviations of the target: {', '.join(said)}.")
+        return lines
+
+    def _registers(self, rank: int) -> Lines:
+        """Declare and load a rank of flip-flops."""
+        held = [(name, *ends) for (name, at), ends in self.held.items() if at == rank]
+        if not held:
+            return []
+        declared, loaded = [], []
+        for name, low, high in held:
+            declared.append(f"reg {_range(high - low + 1)}r{rank}_{name};")
+            if rank > 1 and (name, rank - 1) in self.held:
+                first = self.held[name, rank - 1][0]
+                source, low, high = f"r{rank - 1}_{name}", low - first, high - first
+            else:
+                source = name
+            self.used[source].update(range(low, high + 1))
+            loaded.append(f"    r{rank}_{name} <= {self._slice(source, low, high)};")
+        when = f"always @(posedge {self.clock}) " + (f"if ({self.enable}) begin" if self.enable else "begin")
+        return ["", *declared, when, *loaded, "end", ""]
+
+    def _stage(self, stage: int, items: Sequence[Item]) -> Lines:
+        own = [item for item in items if self.stages.stage[item.number] == stage]
+        lines: Lines = []
+        for owner, group in groupby(own, key=lambda item: self.net.owners[item.number]):
+            node = self.graph.nodes[owner]
+            if node.op in _WORDS:
+                lines.append(f"// n{owner}, {node.op.value}: {node.low} .. {node.high}")
+            for item in group:
+                name, _, inverted = self.places[item.number]
+                if item.box is None:
+                    value = self._gate(2 * item.number + inverted, stage)
+                else:
+                    value = self._box(item.box, stage)
+                lines.append(f"wire {_range(len(item.numbers))}{name} = {value};")
+        return lines
+
+    def _unused(self) -> Lines:
+        """Read what nothing else reads, the usual way to tell linters that it is meant to be."""
+        names = list(self.widths) + [f"r{rank}_{name}" for name, rank in self.held]
+        parts = []
+        for name in names:
+            width = max(self._width(name), 1)
+            free = [place for place in range(width) if place not in self.used[name]]
+            for _, run in groupby(enumerate(free), key=lambda pair: pair[1] - pair[0]):
+                places = [place for _, place in run]
+                parts.append(name if len(places) == width else self._slice(name, places[0], places[-1]))
+        if not parts:
+            return []
+        lines, line = [], "wire unused = &{1'b0"
+        for part in parts:
+            if len(line) + len(part) > _LINE:
+                lines.append(f"{line},")
+                line = f"    {part}"
+            else:
+                line += f", {part}"
+        return [*lines, f"{line}}};"]
 
 
-# How sums and how comparisons are written.
-_ADDERS: dict[str, tuple[dict[Op, Write], Callable[[Graph], dict[int, Lines]]]] = {
-    "ripple": ({}, _comparisons),
-    "operator": ({Op.ADD: _operator, Op.SUBTRACT: _operator, Op.SUM: _operator_heap}, lambda _: {}),
-}
+def _range(width: int) -> str:
+    return f"[{width - 1}:0] " if width > 1 else ""
+
+
+def _type(form: Format) -> str:
+    """Return sign and range of a port; words of one bit have no range, and none are shorter."""
+    return ("signed " if form.signed else "") + _range(form.width)
