@@ -12,12 +12,12 @@ import numpy as np
 
 from sklearn_htmc.circuit._c import to_c
 from sklearn_htmc.circuit._fixed_point import Format, Integers
-from sklearn_htmc.circuit._graph import Graph, require_graph
+from sklearn_htmc.circuit._graph import Graph, Op, needed, require_graph
 from sklearn_htmc.circuit._simulate import encode, simulate_codes
 from sklearn_htmc.circuit._verilog import module
 
 _RANDOM = 1000  # rows of random words
-_AT_ENDS = 0.25  # of their entries
+_AT_EDGES = 0.5  # of their entries
 _SHOWN = 5  # differences that are printed one by one
 
 
@@ -34,10 +34,10 @@ def to_testbench(
 ) -> dict[str, str]:
     """Return a circuit in Verilog and C with programs that check both against `simulate_codes`.
 
-    The golden vectors are the codes of `X`, and a thousand random rows that cover the whole words of the ports, ends
-    and corners included; they are always the same for the same circuit and `X`. The programs print how many of them
-    differ, and their exit code is zero only if none does. With an enable, the test bench also stops the clock now and
-    then and checks that nothing moves.
+    The golden vectors are the codes of `X`, and a thousand random rows that cover the whole words of the ports, ends,
+    corners and both sides of thresholds included; they are always the same for the same circuit and `X`. The programs
+    print how many of them differ, and their exit code is zero only if none does. With an enable, the test bench also
+    stops the clock now and then and checks that nothing moves.
 
     ======================  ==================================================================================
     file                    content
@@ -97,9 +97,7 @@ def to_testbench(
     ['13f', '040']
     """
     require_graph(circuit)
-    verilog, latency = module(
-        circuit, name, registers=registers, max_levels=max_levels, clock=clock, enable=enable
-    )
+    verilog, latency = module(circuit, name, registers=registers, max_levels=max_levels, clock=clock, enable=enable)
     source = to_c(circuit, name)
     inputs = _rows(circuit, X)
     outputs = simulate_codes(circuit, inputs)
@@ -129,14 +127,23 @@ def _rows(circuit: Graph, X: Any) -> Integers:
         raise ValueError("X must have at least one row.")
     rng = np.random.default_rng(0)
     words = np.array([form.word for form in circuit.input_formats], dtype=np.int64).reshape(-1, 2)
-    ends = np.array([(*form.word, form.low, form.high) for form in circuit.input_formats]).reshape(-1, 4)
     random = rng.integers(words[:, 0], words[:, 1], size=(_RANDOM, len(words)), endpoint=True)
-    chosen = ends[np.arange(len(ends)), rng.integers(4, size=random.shape)]
-    random = np.where(rng.random(random.shape) < _AT_ENDS, chosen, random)
+    chosen = np.stack([rng.choice(edges, _RANDOM) for edges in _edges(circuit)], axis=1) if len(words) else random
+    random = np.where(rng.random(random.shape) < _AT_EDGES, chosen, random)
     random[0], random[1] = words[:, 0], words[:, 1]
     for port in range(min(len(words), (_RANDOM - 2) // 2)):  # each end of every port, whatever the others are
         random[2 + 2 * port, port], random[3 + 2 * port, port] = words[port]
     return np.concatenate([codes, random])
+
+
+def _edges(circuit: Graph) -> list[Integers]:
+    """Return for every port where something changes: ends of word and range, and both sides of thresholds."""
+    edges = [{*form.word, form.low, form.high} for form in circuit.input_formats]
+    for _, node in needed(circuit):
+        if node.op is Op.AT_MOST and circuit.nodes[node.args[0]].op is Op.INPUT:
+            (port,) = circuit.nodes[node.args[0]].data
+            edges[port] |= {node.data[0], node.data[0] + 1}
+    return [np.array(sorted(codes), dtype=np.int64) for codes in edges]
 
 
 def _widths(formats: Sequence[Format]) -> list[int]:

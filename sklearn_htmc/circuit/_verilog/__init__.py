@@ -73,9 +73,7 @@ def to_verilog(
         wire unused = &{1'b0, n2[5:0]};
     endmodule
     """
-    return module(
-        circuit, name, registers=registers, max_levels=max_levels, clock=clock, enable=enable
-    )[0]
+    return module(circuit, name, registers=registers, max_levels=max_levels, clock=clock, enable=enable)[0]
 
 
 def module(

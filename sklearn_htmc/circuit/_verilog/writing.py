@@ -21,6 +21,7 @@ Lines = list[str]
 _NESTED = 6  # levels of gates in one expression
 _WORDS = {Op.ADD, Op.SUBTRACT, Op.SUM, Op.RELU, Op.CLAMP}  # operations that have a line of comment
 _LINE = 116  # characters
+_MEASURED = ("epsilon", "error", "error_elsewhere")  # attributes that circuits have and graphs have not
 
 
 class _Place(NamedTuple):
@@ -50,7 +51,8 @@ class Writer:
 
     def __init__(self, graph: Graph, stages: Stages, name: str, clock: str, enable: str | None) -> None:
         self.graph, self.stages, self.name = graph, stages, name
-        self.clock, self.enable = (clock, enable) if stages.latency else (None, None)
+        self.clock = clock if stages.latency else None
+        self.enable = enable if stages.latency else None
         self.net = stages.net
         self.places: dict[int, _Place] = {}
         self.widths: dict[str, int] = {}  # of declared words
@@ -241,11 +243,11 @@ class Writer:
         latency = self.stages.latency
         when = f"Latency: {latency} clock{'s' * (latency > 1)}." if latency else "Combinational."
         lines = [f"// Written by sklearn-htmc {package_version()}. {when}"]
-        if hasattr(self.graph, "epsilon"):
-            said = [f"epsilon {self.graph.epsilon:g}", f"error {self.graph.error:.3g}"]
-            elsewhere = self.graph.error_elsewhere
-            said += [] if math.isnan(elsewhere) else [f"on other rows {elsewhere:.3g}"]
-            lines.append(f"// Difference from the model, in standard deviations of the target: {', '.join(said)}.")
+        epsilon, error, elsewhere = (getattr(self.graph, key, math.nan) for key in _MEASURED)
+        if not math.isnan(error):
+            said = f"epsilon {epsilon:g}, error {error:.3g}"
+            said += "" if math.isnan(elsewhere) else f", on other rows {elsewhere:.3g}"
+            lines.append(f"// Difference from the model, in standard deviations of the target: {said}.")
         return lines
 
     def _registers(self, rank: int) -> Lines:
