@@ -91,7 +91,7 @@ def balanced(graph: Graph, ranks: int) -> Stages:
     whole = structure_of(graph)
     target = -(-whole.depth // (ranks + 1))
     ways = []
-    for longest in dict.fromkeys((UNBOUNDED, _places(2 * target), _places(target), 0)):
+    for longest in dict.fromkeys((UNBOUNDED, _places(target), 0)):
         cuts = [one for one in _all_cuts(structure_of(graph, longest)) if one.end > ranks]
         if cuts:
             depth = min(one.least_depth(ranks) for one in cuts)
