@@ -20,6 +20,7 @@ from sklearn_htmc._table_regressor import TableRegressor
 from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit import Circuit, Format, lower
 from sklearn_htmc.circuit._frames import names_of_fit
+from sklearn_htmc.circuit._given import Asked
 from sklearn_htmc.circuit._grow.growth import FACTOR, Level, prices_down_to
 from sklearn_htmc.circuit._grow.path import CircuitPath, Report, Validation, levels, validated
 from sklearn_htmc.circuit._grow.pool import Definition
@@ -95,8 +96,8 @@ class CircuitRegressor(TableRegressor):
         label in the mean. That smooths the function and costs little where those parts choose alpha anyway; with a
         given alpha, a fit takes several times as long. Above 10,000 rows nothing is added.
     input_formats : mapping, default=None
-        Fixed-point formats of some features, by number or name; the others are chosen such that values that differ have
-        different codes.
+        Formats of some features, by number or name: the words that sensors deliver; see `Format`. Growth is on their
+        codes. The others are chosen such that values that differ have different codes.
     verbose : int, default=0
         Whether to show progress.
 
@@ -203,28 +204,14 @@ class CircuitRegressor(TableRegressor):
         with self._all_or_nothing():
             self._validate_params()
             X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=True)
-            task = Task.of(X, y, weights, self._given_formats())
+            names = names_of_fit(self)
+            given = Asked(self.input_formats).checked(names, X.shape[1], y.shape[1])
+            task = Task.of(X, y, weights, given)
             # Matrices are small, and threads could change the last bit of a sum.
             with one_blas_thread(), _progress(self.verbose) as report:
-                self._fit_task(task, report, {"_feature_names": names_of_fit(self), "_prediction_ndim": 2 - is_1d})
+                self._fit_task(task, report, {"_feature_names": names, "_prediction_ndim": 2 - is_1d})
             self._y_is_1d = is_1d
         return self
-
-    def _given_formats(self) -> dict[int, Format]:
-        names = getattr(self, "feature_names_in_", None)
-        known = {} if names is None else {name: number for number, name in enumerate(names.tolist())}
-        found = {}
-        for key, form in (self.input_formats or {}).items():
-            number = known.get(key, key)
-            is_number = isinstance(number, Integral) and not isinstance(number, bool)
-            if not is_number or not 0 <= int(number) < self.n_features_in_:
-                raise ValueError(
-                    f"input_formats must name features, by number below {self.n_features_in_} or by name, got {key!r}."
-                )
-            if not isinstance(form, Format):
-                raise ValueError(f"input_formats must hold Format objects, got {form!r} for {key!r}.")
-            found[int(number)] = form
-        return found
 
     def _fit_task(self, task: Task, report: Report, interface: dict[str, Any]) -> None:
         most = np.inf if self.max_gates is None else _BEYOND * self.max_gates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def roundest(first: Integers, last: Integers, near: Integers) -> Integers:
         closest = np.where((lower >= first) & ((near - lower <= upper - near) | (upper > last)), lower, upper)
         best = np.where((closest >= first) & (closest <= last), closest, best)
     return best
+
+
+def _integer(value: Any, name: str) -> int:
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    return index(value)
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,8 +89,10 @@ class Format:
         """Refuse what is no format."""
         for name in ("low", "high", "exponent"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not hasattr(value, "__index__"):
-                raise TypeError(f"{name} must be an integer, got {value!r}.")
+            if type(value) is not int:
+                object.__setattr__(self, name, _integer(value, name))
+        for name in ("scale", "offset"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.low > self.high:
             raise ValueError(f"low must not exceed high, got {self.low} and {self.high}.")
         if not 0 < self.scale < math.inf:
@@ -140,7 +149,7 @@ class Format:
         >>> Format.of_bits(8, signed=True)
         Format(low=-128, high=127, exponent=0)
         """
-        if isinstance(bits, bool) or not hasattr(bits, "__index__") or bits < 1:
+        if _integer(bits, "bits") < 1:
             raise ValueError(f"bits must be a positive integer, got {bits!r}.")
         half = 1 << (bits - 1) if signed else 0
         return cls(-half, (1 << bits) - 1 - half, exponent, scale, offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -156,7 +157,10 @@ def shifted_ports(graph: AnyGraph, inputs: Sequence[int], outputs: Sequence[int]
 
 
 def _shifted_formats(formats: Sequence[Format], places: Sequence[int]) -> tuple[Format, ...]:
-    return tuple(replace(form, exponent=form.exponent + place) for form, place in zip(formats, places, strict=True))
+    return tuple(
+        replace(form, exponent=form.exponent + place, offset=math.ldexp(form.offset, place))
+        for form, place in zip(formats, places, strict=True)
+    )
 
 
 def _shifted(matrix: csr_array, rows: NDArray[np.intp] | int, columns: NDArray[np.intp] | int) -> csr_array:
