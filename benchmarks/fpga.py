@@ -1,14 +1,14 @@
 """Logic cells and clock of circuits on a small FPGA, an iCE40 HX8K, with free tools.
 
 Needs yosys, nextpnr-ice40 and the chip database of icestorm: ``apt-get install yosys nextpnr-ice40 fpga-icestorm``.
-Every model is fitted and compiled once (epsilon .05, first split) and kept as a circuit file. A way is a name with
+The twelve circuits of ``referees.py`` are made once and kept as circuit files. A way is a name with
 keyword arguments of ``to_verilog``. Another version of the package is measured by running this script with that version
 on the path, the same ``--cache`` and its ``--ways``, say ``'{"ripple": {}, "operator": {"adders": "operator"}}'``; take
 the older one first, as circuit files can be read by newer versions only. ``--shown ripple,operator,plain`` says which
 ways are in the table, by default those of this run.
 
 Cells are those of the module alone, packed: look-up tables, carries and flip-flops. For the clock the module stands
-between flip-flops at all of its ports; it is the median over three seeds of placement of what nextpnr finds.
+between flip-flops at all of its ports; it is the median over seeds of placement of what nextpnr finds.
 
     python benchmarks/fpga.py --data uci_datasets --cache cache
 """
@@ -21,61 +21,16 @@ import re
 import shutil
 import statistics
 import subprocess
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
-from peers import ours
 from quality import markdown_table, train_and_test
-from resynthesis import FAMILIES
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import GradientBoostingRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import RobustScaler, StandardScaler
-from sklearn.tree import DecisionTreeRegressor
+from referees import MODELS, referee
 
-from sklearn_htmc import CircuitRegressor
-from sklearn_htmc.circuit import Circuit, compile_circuit, to_verilog
+from sklearn_htmc.circuit import Circuit, to_verilog
 
-EPSILON = 0.05
-SEEDS = (1, 2, 3)
 TOOLS = ("yosys", "nextpnr-ice40")
 WAYS = {f"registers={n}": {"registers": n} for n in (0, 2, 4)}
-
-
-def boosting_in_a_pipeline() -> Any:
-    """Return gradient boosting between scalers of features and target."""
-    boosting = GradientBoostingRegressor(n_estimators=30, random_state=0)
-    return make_pipeline(RobustScaler(), TransformedTargetRegressor(boosting, transformer=StandardScaler()))
-
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "ridge": FAMILIES["ridge"],
-    "network, 20 edges": lambda: ours(alpha=0.001, max_edges=20),
-    "network, 100 edges": FAMILIES["network, 100 edges"],
-    "spline": FAMILIES["spline"],
-    "MLP (16,)": FAMILIES["MLP (16,)"],
-    "tree": FAMILIES["tree"],
-    "forest": FAMILIES["forest"],
-    "histograms": FAMILIES["histograms"],
-    "LightGBM 20 x 8": FAMILIES["LightGBM 20 x 8"],
-    "CircuitRegressor": lambda: CircuitRegressor(2e-4),
-    "tree, two outputs": lambda: DecisionTreeRegressor(max_leaf_nodes=40, random_state=0),
-    "pipeline": boosting_in_a_pipeline,
-}
-
-
-def circuit_of(cache: Path, name: str, X: np.ndarray, y: np.ndarray) -> Circuit:
-    """Return the circuit of a model, made once."""
-    path = cache / f"{name}.json"
-    if not path.exists():
-        model = MODELS[name]().fit(X, np.stack([y, y**2], axis=1) if name == "tree, two outputs" else y)
-        circuit = getattr(model, "circuit_", None) or compile_circuit(model, X, epsilon=EPSILON)
-        circuit.save(path)
-    return Circuit.load(path)
 
 
 # --- tools ----------------------------------------------------------------------------------------
@@ -108,12 +63,12 @@ def cells(text: str, folder: Path) -> int:
     return sum(map(int, re.findall(r"(\d+) LCs used as (?:LUT4 only|LUT4 and DFF|DFF only|CARRY only)", packed)))
 
 
-def megahertz(text: str, circuit: Circuit, folder: Path) -> float:
+def megahertz(text: str, circuit: Circuit, folder: Path, n_seeds: int) -> float:
     """Return the clock of a module between flip-flops."""
     (folder / "design.v").write_text(text + between_flip_flops(circuit, clocked="input clk," in text))
     synthesise(folder, "top")
     found = []
-    for seed in SEEDS:
+    for seed in range(1, n_seeds + 1):
         routed = place(folder, "--timing-allow-fail", "--freq", "200", "--seed", str(seed))
         found.append(float(re.findall(r"Max frequency for clock[^:]*: ([\d.]+) MHz", routed)[-1]))
     return statistics.median(found)
@@ -143,7 +98,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """Measure what is not in the cache yet."""
     X, y, _, _ = train_and_test(arguments.data, arguments.set, 0)
     for name in arguments.models:
-        circuit = circuit_of(arguments.cache, name, X, y)
+        circuit = referee(arguments.cache, name, X, y)
         for way, options in arguments.ways.items():
             path = arguments.cache / f"{name}-{way}.json"
             if path.exists():
@@ -151,7 +106,7 @@ def measure(arguments: argparse.Namespace) -> None:
             text = to_verilog(circuit, **options)
             with TemporaryDirectory() as folder:
                 found = {"gates": circuit.n_gates, "depth": circuit.depth, "cells": cells(text, Path(folder))}
-                found["MHz"] = megahertz(text, circuit, Path(folder))
+                found["MHz"] = megahertz(text, circuit, Path(folder), arguments.seeds)
             path.write_text(json.dumps(found))
             print(f"{name}, {way}: {found}", flush=True)
 
@@ -177,6 +132,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder for circuits and results")
     parser.add_argument("--set", default="concrete")
     parser.add_argument("--models", type=lambda text: text.split(";"), default=list(MODELS))
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of placement per clock (default: 3)")
     parser.add_argument("--ways", type=json.loads, default=WAYS, help="JSON: names and arguments of to_verilog")
     parser.add_argument("--shown", type=lambda text: text.split(","), default=None, help="ways in the table")
     arguments = parser.parse_args()
@@ -184,9 +140,7 @@ def main() -> None:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         raise SystemExit(f"{' and '.join(missing)} not found: apt-get install yosys nextpnr-ice40 fpga-icestorm")
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        measure(arguments)
+    measure(arguments)
     print(report(arguments))
 
 

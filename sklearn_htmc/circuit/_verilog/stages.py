@@ -20,7 +20,8 @@ from sklearn_htmc.circuit._verilog.structure import Box, Structure, structure_of
 from sklearn_htmc.circuit._verilog.sums import UNBOUNDED
 
 _WORK = 10_000_000  # levels of gates that are computed for all timetables
-_DEEPER = 1.1  # factor by which longer sums may make the deepest part deeper
+# How much deeper sums that are not cut may make the deepest part: adders of tools are faster than one gate after another.
+_DEEPER = 2.0
 _NEVER = np.iinfo(np.int64).max // 4
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from sklearn_htmc.circuit._circuit import package_version
+from sklearn_htmc._version import __version__
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Wires
 from sklearn_htmc.circuit._graph import Graph, Op
@@ -242,7 +242,7 @@ class Writer:
     def _about(self) -> Lines:
         latency = self.stages.latency
         when = f"Latency: {latency} clock{'s' * (latency > 1)}." if latency else "Combinational."
-        lines = [f"// Written by sklearn-htmc {package_version()}. {when}"]
+        lines = [f"// Written by sklearn-htmc {__version__}. {when}"]
         epsilon, error, elsewhere = (getattr(self.graph, key, math.nan) for key in _MEASURED)
         if not math.isnan(error):
             said = f"epsilon {epsilon:g}, error {error:.3g}"
