@@ -48,7 +48,17 @@ def checked_by_gcc(folder, name="model"):
 
 
 def checked_by_verilator(folder, name="model"):
-    command = ["verilator", "--binary", "-O0", "--top-module", "testbench", f"{name}.v", f"{name}_test.sv"]
+    command = [
+        "verilator",
+        "--binary",
+        "-O0",
+        "-CFLAGS",
+        "-O0",
+        "--top-module",
+        "testbench",
+        f"{name}.v",
+        f"{name}_test.sv",
+    ]
     built = done(*command, folder=folder)
     assert built.returncode == 0, built.stderr
     run = done("./obj_dir/Vtestbench", folder=folder)

@@ -36,8 +36,8 @@ def to_verilog(
     registers : int, default=0
         Ranks of flip-flops that cut the module into one part more. Results come so many clocks after their inputs,
         one per clock. The cuts make the deepest part as shallow as possible, in levels of two-input gates, at places
-        where few bits cross; a sum is cut inside only where that more than halves the deepest part. There is no reset, as nothing is fed back: after
-        as many clocks as there are ranks, everything that was there before has left.
+        where few bits cross; a sum is cut inside only where that more than halves the deepest part. There is no reset,
+        as nothing is fed back: after as many clocks as there are ranks, all that was there before has left.
     max_levels : int, default=None
         In place of `registers`: as many ranks as are needed for no part to be deeper than this, sums cut inside where
         they are longer.

@@ -20,8 +20,7 @@ from sklearn_htmc.circuit._verilog.structure import Box, Structure, structure_of
 from sklearn_htmc.circuit._verilog.sums import UNBOUNDED
 
 _WORK = 10_000_000  # levels of gates that are computed for all timetables
-# How much deeper sums that are not cut may make the deepest part: adders of tools are faster than one gate after another.
-_DEEPER = 2.0
+_DEEPER = 2.0  # what sums that are not cut may do to the deepest part: adders of tools are faster than their gates
 _NEVER = np.iinfo(np.int64).max // 4
 
 

@@ -93,11 +93,11 @@ class Structure(Netlist):
 
     def box(self, op: str, a: Wires, b: Wires, c: Wires | None = None) -> Wires:
         """Return the wires of a new box."""
+        levels = Box(op, a, b, c or [], []).levels(self.level)
         self.level(2 * len(self._gates) - 1)  # those of all gates so far
-        out = self.word(len(a if c is None else c))
-        box = Box(op, a, b, c or [], out)
-        self._levels += box.levels(self.level)
-        self.boxes[out[0] >> 1] = box
+        out = self.word(len(levels))
+        self._levels += levels
+        self.boxes[out[0] >> 1] = Box(op, a, b, c or [], out)
         return out
 
     @property
