@@ -130,7 +130,7 @@ def circuits(family: str, rows: tuple[np.ndarray, ...]) -> Iterator[dict[str, An
             except ValueError as error:
                 print(f"  {family} {name}, epsilon {epsilon}: {error}", flush=True)
                 continue
-            predicted = simulate(circuit, X_test)[:, 0]
+            predicted = simulate(circuit, X_test)
             yield {
                 "family": family,
                 "model": name,
@@ -148,7 +148,7 @@ def paths(family: str, rows: tuple[np.ndarray, ...]) -> Iterator[dict[str, Any]]
     path = CircuitRegressor(teacher="auto" if family == "taught" else None).fit(X, y).path_
     seconds = time.perf_counter() - start
     for circuit, validation_loss in zip(path.circuits, path.validation_loss.tolist(), strict=True):
-        predicted = simulate(circuit, X_test)[:, 0]
+        predicted = simulate(circuit, X_test)
         yield {
             "family": family,
             "gates": circuit.n_gates,

@@ -99,7 +99,7 @@ def measured(model: Any, rows: tuple[np.ndarray, ...], epsilon: float, options: 
 
     def difference(X: np.ndarray, y: np.ndarray | None = None) -> float:
         reference = model.predict(X) if y is None else y
-        return float(np.sqrt(np.mean((simulate(circuit, X)[:, 0] - reference) ** 2)) / np.std(rows[1]))
+        return float(np.sqrt(np.mean((simulate(circuit, X) - reference) ** 2)) / np.std(rows[1]))
 
     return {
         "gates": circuit.n_gates,

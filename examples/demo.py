@@ -84,7 +84,7 @@ def main() -> None:
     print(small.rules_)
 
     circuit = small.circuit_
-    error = np.abs(simulate(circuit, X)[:, 0] - small.predict(X)).max()
+    error = np.abs(simulate(circuit, X) - small.predict(X)).max()
     print(f"\nFor hardware and for a microcontroller; what predict returns differs from the circuit by {error:g}:")
     write(circuit)
     draw(small)

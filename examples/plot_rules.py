@@ -41,7 +41,7 @@ path = model.path_
 
 
 def test_loss(circuit):
-    return np.mean((simulate(circuit, X_test)[:, 0] - y_test) ** 2) / np.var(y_train)
+    return np.mean((simulate(circuit, X_test) - y_test) ** 2) / np.var(y_train)
 
 
 test = [test_loss(circuit) for circuit in path.circuits]

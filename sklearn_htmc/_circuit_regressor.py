@@ -18,13 +18,15 @@ from sklearn_htmc._circuit_task import Labels, Task
 from sklearn_htmc._network import Floats
 from sklearn_htmc._table_regressor import TableRegressor
 from sklearn_htmc._threads import one_blas_thread
-from sklearn_htmc.circuit import Circuit, Format, lower, simulate
+from sklearn_htmc.circuit import Circuit, Format, lower
 from sklearn_htmc.circuit._frames import names_of_fit
+from sklearn_htmc.circuit._given import Asked
 from sklearn_htmc.circuit._grow.growth import FACTOR, Level, prices_down_to
 from sklearn_htmc.circuit._grow.path import CircuitPath, Report, Validation, levels, validated
 from sklearn_htmc.circuit._grow.pool import Definition
 from sklearn_htmc.circuit._lower._forms import Wired
 from sklearn_htmc.circuit._rules import Rules, importances, moments_of_terms, rules_of, terms_of
+from sklearn_htmc.circuit._simulate import simulated
 
 _DEFAULT_ALPHA = 1e-3  # where there are too few rows to choose
 _SHARES = (1.0, 0.5, 0.0)  # of the values of the teacher in what is grown on, that are tried
@@ -94,8 +96,8 @@ class CircuitRegressor(TableRegressor):
         label in the mean. That smooths the function and costs little where those parts choose alpha anyway; with a
         given alpha, a fit takes several times as long. Above 10,000 rows nothing is added.
     input_formats : mapping, default=None
-        Fixed-point formats of some features, by number or name; the others are chosen such that values that differ have
-        different codes.
+        Formats of some features, by number or name: the words that sensors deliver; see `Format`. Growth is on their
+        codes. The others are chosen such that values that differ have different codes.
     verbose : int, default=0
         Whether to show progress.
 
@@ -202,38 +204,23 @@ class CircuitRegressor(TableRegressor):
         with self._all_or_nothing():
             self._validate_params()
             X, y, weights, is_1d = self._validated(X, y, sample_weight, reset=True)
-            task = Task.of(X, y, weights, self._given_formats())
+            names = names_of_fit(self)
+            given = Asked(self.input_formats).checked(names, X.shape[1], y.shape[1])
+            task = Task.of(X, y, weights, given)
             # Matrices are small, and threads could change the last bit of a sum.
             with one_blas_thread(), _progress(self.verbose) as report:
-                self._fit_task(task, report)
+                self._fit_task(task, report, {"_feature_names": names, "_prediction_ndim": 2 - is_1d})
             self._y_is_1d = is_1d
         return self
 
-    def _given_formats(self) -> dict[int, Format]:
-        names = getattr(self, "feature_names_in_", None)
-        known = {} if names is None else {name: number for number, name in enumerate(names.tolist())}
-        found = {}
-        for key, form in (self.input_formats or {}).items():
-            number = known.get(key, key)
-            is_number = isinstance(number, Integral) and not isinstance(number, bool)
-            if not is_number or not 0 <= int(number) < self.n_features_in_:
-                raise ValueError(
-                    f"input_formats must name features, by number below {self.n_features_in_} or by name, got {key!r}."
-                )
-            if not isinstance(form, Format):
-                raise ValueError(f"input_formats must hold Format objects, got {form!r} for {key!r}.")
-            found[int(number)] = form
-        return found
-
-    def _fit_task(self, task: Task, report: Report) -> None:
+    def _fit_task(self, task: Task, report: Report, interface: dict[str, Any]) -> None:
         most = np.inf if self.max_gates is None else _BEYOND * self.max_gates
         beyond = 2.0 * most + _FEW  # levels count about, a circuit exactly
         plan = self._plan(task, report, beyond)
         alpha, found, definitions = self._grown(task, plan, report, beyond)
-        self.path_ = CircuitPath.of(
-            found, definitions, task.ports, task.center, task.places, plan.validation, plan.ratio
-        )
-        self.circuit_ = replace(self._chosen(task, alpha, most), feature_names=names_of_fit(self))
+        path = CircuitPath.of(found, definitions, task.ports, task.center, task.places, plan.validation, plan.ratio)
+        self.path_ = replace(path, **interface)
+        self.circuit_ = self._chosen(task, alpha, most)
         self.n_gates_ = self.circuit_.n_gates
         self.alpha_ = alpha
         self.teacher_ = plan.teacher
@@ -326,7 +313,8 @@ class CircuitRegressor(TableRegressor):
             if start.n_gates <= most
             if (circuit := task.resynthesised(start, alpha, budget)) is not None
         ]
-        return min(found, key=lambda circuit: circuit.error**2 + alpha * circuit.n_gates)
+        best = min(found, key=lambda circuit: circuit.error**2 + alpha * circuit.n_gates)
+        return replace(best, feature_names=starts[0].feature_names, prediction_ndim=starts[0].prediction_ndim)
 
     def predict(self, X: Any) -> Floats:
         """Return what the circuit computes.
@@ -341,7 +329,7 @@ class CircuitRegressor(TableRegressor):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Targets, of the shape that ``y`` had in fit; float32 if X is float32, else float64.
         """
-        return self._predicted(X, lambda X: simulate(self.circuit_, X))
+        return self._predicted(X, lambda X: simulated(self.circuit_, X))
 
     @property
     def rules_(self) -> Rules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -16,11 +17,13 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from sklearn_htmc._columns import only_numbers
 from sklearn_htmc._links import DocumentationLink
 from sklearn_htmc._network import Floats
-from sklearn_htmc.circuit import Circuit, lower, simulate
-from sklearn_htmc.circuit._compile import Way, compile_circuit, search_circuit
+from sklearn_htmc.circuit import Circuit, Format, lower
+from sklearn_htmc.circuit._compile import Search, Way, no_circuit, search_circuit
 from sklearn_htmc.circuit._frames import names_of_fit, require_names
+from sklearn_htmc.circuit._given import Asked
 from sklearn_htmc.circuit._lower._forms import Wired
 from sklearn_htmc.circuit._rows import error_to_targets
+from sklearn_htmc.circuit._simulate import simulated
 
 INFEASIBLE = -1e12  # below minus the gates of every circuit
 
@@ -49,6 +52,9 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
     effort : {"auto", 0, 1, 2, 3}, default="auto"
         How thoroughly circuits are resynthesised; see `sklearn_htmc.circuit.compile_circuit`. 0 takes a fraction of the
         time, say for a first look over a large grid, and finds circuits of up to twice the size.
+
+    input_formats, output_format, saturate_inputs
+        Of the ports of circuits; see `sklearn_htmc.circuit.compile_circuit`.
 
     Attributes
     ----------
@@ -103,15 +109,29 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "target": [StrOptions({"y", "prediction"})],
         "effort": [StrOptions({"auto"}), Interval(Integral, 0, 3, closed="both")],
+        "input_formats": [Mapping, None],
+        "output_format": [Format, Sequence, None],
+        "saturate_inputs": ["boolean", "array-like"],
     }
 
     def __init__(
-        self, estimator: Any = None, *, epsilon: float = 0.1, target: str = "y", effort: int | str = "auto"
+        self,
+        estimator: Any = None,
+        *,
+        epsilon: float = 0.1,
+        target: str = "y",
+        effort: int | str = "auto",
+        input_formats: Mapping[int | str, Format] | None = None,
+        output_format: Format | Sequence[Format | None] | None = None,
+        saturate_inputs: bool | Sequence[int | str] = True,
     ) -> None:
         self.estimator = estimator
         self.epsilon = epsilon
         self.target = target
         self.effort = effort
+        self.input_formats = input_formats
+        self.output_format = output_format
+        self.saturate_inputs = saturate_inputs
 
     # As a scorer.
 
@@ -151,16 +171,23 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
             return self._score_of_circuit(estimator.circuit_, X, y, sample_weight)
         if isinstance(circuit := getattr(estimator, "circuit_", None), Circuit):
             return self._score_of_circuit(circuit, X, y, sample_weight)
+        rows = {"X": X, "y": y, "sample_weight": sample_weight}
         if self.target == "prediction":
-            circuit = compile_circuit(
-                estimator, X, epsilon=self.epsilon, y=y, sample_weight=sample_weight, effort=self.effort
-            )
-            return -float(circuit.n_gates)
-        way = Way(effort=self.effort)
-        search = search_circuit(
-            estimator, X, y, epsilon=self.epsilon, sample_weight=sample_weight, to_targets=True, way=way
-        )
+            return -float(self._circuit(estimator, rows).n_gates)
+        search = self._search(estimator, rows, to_targets=True)
         return self._score(search.error) if search.circuit is None else -float(search.circuit.n_gates)
+
+    def _search(self, estimator: Any, rows: dict[str, Any], *, to_targets: bool) -> Search:
+        asked = Asked(self.input_formats, self.output_format, self.saturate_inputs)
+        way = Way(effort=self.effort)
+        return search_circuit(estimator, **rows, epsilon=self.epsilon, to_targets=to_targets, way=way, asked=asked)
+
+    def _circuit(self, estimator: Any, rows: dict[str, Any]) -> Circuit:
+        """Return the circuit of a fitted function."""
+        search = self._search(estimator, rows, to_targets=False)
+        if search.circuit is None:
+            raise no_circuit(self.epsilon, search)
+        return search.circuit
 
     def _score_of_circuit(self, circuit: Circuit, X: Any, y: Any, sample_weight: Any) -> float:
         """Return minus the gates of a circuit that is there already."""
@@ -209,12 +236,10 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
             )
         # The regressor gets X as it came, with the names of its columns.
         self.estimator_ = clone(self._regressor()).fit(X, y, **self._fit_params(sample_weight))
-        rows = {"X": checked, "y": y, "epsilon": self.epsilon, "sample_weight": sample_weight}
-        found = search_circuit(
-            self.estimator_, **rows, to_targets=self.target == "y", way=Way(effort=self.effort)
-        ).circuit
+        rows = {"X": checked, "y": y, "sample_weight": sample_weight}
+        found = self._search(self.estimator_, rows, to_targets=self.target == "y").circuit
         self.reaches_epsilon_ = found is not None
-        self.circuit_ = compile_circuit(self.estimator_, **rows, effort=self.effort) if found is None else found
+        self.circuit_ = self._circuit(self.estimator_, rows) if found is None else found
         self._y_is_1d = y.ndim == 1
         return self
 
@@ -253,7 +278,7 @@ class CircuitSizeScorer(DocumentationLink, MetaEstimatorMixin, RegressorMixin, B
             Targets, of the shape that ``y`` had in fit.
         """
         X = self._validated(X)  # refuses an unfitted estimator
-        y = simulate(self.circuit_, X)
+        y = simulated(self.circuit_, X)
         return y.ravel() if self._y_is_1d else y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

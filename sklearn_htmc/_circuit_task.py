@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,14 +15,14 @@ from sklearn_htmc._network import Floats
 from sklearn_htmc._table import Scaling, Table, power_of_two
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._elsewhere import perturbed
-from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import count_gates
+from sklearn_htmc.circuit._given import Given
 from sklearn_htmc.circuit._graph import Graph
 from sklearn_htmc.circuit._grow.path import Rows, Validation
 from sklearn_htmc.circuit._grow.ports import Ports
 from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._resynthesis.refine import Refinement
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 Bits = NDArray[np.bool_]
 Labels = Callable[[Floats], Floats]
@@ -61,7 +61,7 @@ class Task:
     spread: Floats
 
     @classmethod
-    def of(cls, X: Floats, y: Floats, sample_weight: Floats, formats: Mapping[int, Format]) -> Task:
+    def of(cls, X: Floats, y: Floats, sample_weight: Floats, given: Given) -> Task:
         """Bring validated rows in order."""
         n_features = X.shape[1]
         same = Scaling(np.zeros(n_features), np.ones(n_features))
@@ -70,7 +70,8 @@ class Task:
         spread = np.where(np.ptp(rough.y, axis=0) > 0, measured.scale, 1.0)
         targets = Scaling(measured.center, power_of_two(spread))
         table = replace(rough, y=targets.forward(rough.y), targets=targets)
-        return cls(table, Ports.of(table.X, table.input_range, formats), spread)
+        given.require_inputs(table.X)
+        return cls(table, Ports.of(table.X, table.input_range, given.inputs), spread)
 
     @property
     def X(self) -> Floats:
@@ -200,7 +201,7 @@ class Task:
 
     def error(self, graph: Graph) -> float:
         """Return the root mean square error in units of the standard deviation."""
-        return self._sample.error(simulate(graph, self.X))
+        return self._sample.error(simulated(graph, self.X))
 
     @cached_property
     def _sample(self) -> Sample:
@@ -219,7 +220,7 @@ class Task:
         sample, error = self._sample, self.error(graph)
         found = [graph]
         if error and count_gates(graph):
-            refinement = Refinement.of(sample, sample.values, lambda X: simulate(graph, X), 0.0)
+            refinement = Refinement.of(sample, sample.values, lambda X: simulated(graph, X), 0.0)
             found += refinement.found(graph, graph, _ROOM * error, lambda _: None, _WORK)
         costs = [
             (self.error(other) ** 2 + alpha * n_gates, place)

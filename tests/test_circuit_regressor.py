@@ -67,7 +67,7 @@ def fitted(friedman):
 
 def test_predictions_are_what_the_circuit_computes(friedman, fitted):
     X, y = friedman
-    assert_array_equal(fitted.predict(X), simulate(fitted.circuit_, X)[:, 0])
+    assert_array_equal(fitted.predict(X), simulate(fitted.circuit_, X))
     assert fitted.n_gates_ == count_gates(fitted.circuit_)
     assert fitted.circuit_.error == pytest.approx(np.std(fitted.predict(X) - y) / np.std(y), rel=1e-3)
 
@@ -111,7 +111,7 @@ def test_the_path_holds_circuits_of_all_sizes(friedman):
     assert (np.diff(path.loss) < 1e-6).all()
     for number in (1, len(path) // 2, len(path) - 1):
         circuit = path.circuits[number]
-        error = simulate(circuit, X)[:, 0] - y
+        error = simulate(circuit, X) - y
         assert np.mean(error**2) / np.var(y) == pytest.approx(path.loss[number], rel=1e-3)
         assert path.within(int(path.n_gates[number])).n_gates <= path.n_gates[number]
     assert np.isfinite(path.validation_loss).all()
@@ -327,7 +327,7 @@ def test_its_circuit_is_compiled_to_a_smaller_one(few):
     assert circuit.error <= 0.2
     assert circuit.n_gates < fitted.n_gates_
     exact = compile_circuit(fitted, X, epsilon=1e-6, effort=0)
-    assert_array_equal(simulate(exact, X)[:, 0], fitted.predict(X))
+    assert_array_equal(simulate(exact, X), fitted.predict(X))
 
 
 def test_searches_take_it(friedman):
@@ -358,7 +358,7 @@ def test_pickles_are_small_and_predict_the_same(friedman, fitted, tmp_path):
     assert str(copy.rules_) == str(fitted.rules_)
     assert_array_equal(copy.path_.n_gates, fitted.path_.n_gates)
     fitted.circuit_.save(tmp_path / "circuit.json")
-    assert_array_equal(simulate(Circuit.load(tmp_path / "circuit.json"), X)[:, 0], fitted.predict(X))
+    assert_array_equal(simulate(Circuit.load(tmp_path / "circuit.json"), X), fitted.predict(X))
 
 
 def test_no_torch_is_loaded_without_a_network(friedman):

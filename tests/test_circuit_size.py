@@ -363,7 +363,7 @@ def test_an_unsupported_model_in_a_search_is_said():
 @pytest.mark.parametrize("model", [Ridge(), short(), DecisionTreeRegressor(max_leaf_nodes=9)], ids=str)
 def test_predict_is_the_circuit(model, target):
     fitted = QuickScorer(model, epsilon=0.35, target=target).fit(X, Y)
-    assert_array_equal(fitted.predict(X), simulate(fitted.circuit_, X)[:, 0])
+    assert_array_equal(fitted.predict(X), simulate(fitted.circuit_, X))
     assert fitted.reaches_epsilon_
     reference = Y if target == "y" else fitted.estimator_.predict(X)
     error = np.sqrt(np.mean((fitted.predict(X) - reference) ** 2)) / np.std(Y)
@@ -409,7 +409,7 @@ def test_a_search_needs_no_scoring_and_predicts_with_the_circuit():
     search.fit(X, Y)
     best = search.best_estimator_
     assert search.best_score_ > -1e6
-    assert_array_equal(search.predict(X), simulate(best.circuit_, X)[:, 0])
+    assert_array_equal(search.predict(X), simulate(best.circuit_, X))
     assert best.estimator_.alpha == search.best_params_["estimator__alpha"]
 
 
@@ -434,7 +434,7 @@ def test_names_of_features_are_kept_and_checked():
     assert list(fitted.feature_names_in_) == ["a", "b", "c"]
     assert list(fitted.estimator_[0].feature_names_in_) == ["a", "b", "c"]
     assert fitted.n_features_in_ == 3
-    assert_array_equal(fitted.predict(frame), simulate(fitted.circuit_, X)[:, 0])
+    assert_array_equal(fitted.predict(frame), simulate(fitted.circuit_, X))
     with pytest.raises(ValueError, match="feature names should match"):
         fitted.predict(frame[["b", "a", "c"]])
 

@@ -9,7 +9,7 @@ from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Builder, Graph, Node, Op, verify
 from sklearn_htmc.circuit._lower import Tree, TreeEnsemble, lower
 from sklearn_htmc.circuit._profile import CircuitProfile, circuit_profile
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import decode, encode, simulate, simulate_codes
 from sklearn_htmc.circuit._verilog import to_verilog
 
 __all__ = [
@@ -27,8 +27,11 @@ __all__ = [
     "circuit_profile",
     "compile_circuit",
     "count_gates",
+    "decode",
+    "encode",
     "lower",
     "simulate",
+    "simulate_codes",
     "to_c",
     "to_verilog",
     "verify",

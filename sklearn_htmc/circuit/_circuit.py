@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -17,14 +17,17 @@ from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist
 from sklearn_htmc.circuit._graph import Graph, Node, Op, node_rows, verify
 
-_VERSION = 3  # of the file format
+_VERSION = 4  # of the file format
 _FIRST = ("version", "epsilon", "error", "inputs", "outputs", "nodes")
 _KEYS = {
     1: _FIRST,
     2: (*_FIRST, "error_elsewhere"),
     3: (*_FIRST, "error_elsewhere", "feature_names"),
+    4: (*_FIRST, "error_elsewhere", "feature_names", "objective", "prediction_ndim", "package"),
 }  # of the versions that can be read
 _OPS = {op.value: op for op in Op}
+_FORMAT = tuple(field.name for field in fields(Format))
+OBJECTIVES = ("gates", "depth")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +52,10 @@ class Circuit(Graph):
         some entries of other rows. NaN where it was not measured.
     feature_names : tuple of str or None
         Names of the input ports, where the model was fitted to a frame: `simulate` refuses frames with other columns.
+    objective : {"gates", "depth"}
+        What the words are written for: few gates, or short paths.
+    prediction_ndim : {1, 2}
+        Dimensions of what `predict` of the model returns, and so does `simulate`.
     n_gates : int
         Two-input gates; see `count_gates`.
     depth : int
@@ -59,6 +66,8 @@ class Circuit(Graph):
     error: float
     error_elsewhere: float = math.nan
     feature_names: tuple[str, ...] | None = None
+    objective: str = "gates"
+    prediction_ndim: int = 2
 
     @classmethod
     def of(cls, graph: Graph, *, epsilon: float, error: float, error_elsewhere: float = math.nan) -> Circuit:
@@ -103,12 +112,14 @@ class Circuit(Graph):
             "epsilon": self.epsilon,
             "error": self.error,
             "error_elsewhere": None if math.isnan(self.error_elsewhere) else self.error_elsewhere,
-            "inputs": [[form.low, form.high, form.exponent] for form in self.input_formats],
+            "inputs": [list(astuple(form)) for form in self.input_formats],
             "outputs": [
-                {"node": number, "exponent": form.exponent}
-                for number, form in zip(self.outputs, self.output_formats, strict=True)
+                {"node": number} | asdict(form) for number, form in zip(self.outputs, self.output_formats, strict=True)
             ],
             "feature_names": None if self.feature_names is None else list(self.feature_names),
+            "objective": self.objective,
+            "prediction_ndim": self.prediction_ndim,
+            "package": package_version(),
             "nodes": node_rows(self.nodes),
         }
         Path(path).write_text(json.dumps(content), encoding="utf-8")
@@ -132,10 +143,13 @@ class Circuit(Graph):
     @classmethod
     def _read(cls, content: Any) -> Circuit:
         _check_version(content)
-        reading.keys(content, "the file", _KEYS[content["version"]])
+        version = content["version"]
+        reading.keys(content, "the file", _KEYS[version])
         nodes = tuple(_node(entry, f"nodes[{i}]") for i, entry in enumerate(reading.items(content["nodes"], "nodes")))
         inputs = reading.items(content["inputs"], "inputs")
-        outputs = [_output(entry, i, nodes) for i, entry in enumerate(reading.items(content["outputs"], "outputs"))]
+        outputs = [
+            _output(entry, i, nodes, version) for i, entry in enumerate(reading.items(content["outputs"], "outputs"))
+        ]
         epsilon, error = (reading.number(content[key], key) for key in ("epsilon", "error"))
         if error > epsilon:
             raise ValueError(f"error is {error:g}, and epsilon allows {epsilon:g}")
@@ -143,12 +157,14 @@ class Circuit(Graph):
         return cls(
             nodes,
             tuple(number for number, _ in outputs),
-            tuple(Format(*reading.integers(form, f"inputs[{i}]", 3)) for i, form in enumerate(inputs)),
+            tuple(_format(form, f"inputs[{i}]", version) for i, form in enumerate(inputs)),
             tuple(form for _, form in outputs),
             epsilon=epsilon,
             error=error,
             error_elsewhere=math.nan if elsewhere is None else reading.number(elsewhere, "error_elsewhere"),
             feature_names=_names(content.get("feature_names"), len(inputs)),
+            objective=_one_of(content.get("objective", "gates"), "objective", OBJECTIVES),
+            prediction_ndim=_one_of(content.get("prediction_ndim", 2), "prediction_ndim", (1, 2)[len(outputs) > 1 :]),
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,11 +203,35 @@ def _node(entry: Any, place: str) -> Node:
     )
 
 
-def _output(entry: Any, port: int, nodes: Sequence[Node]) -> tuple[int, Format]:
+def _format(entry: Any, place: str, version: int) -> Format:
+    """Return the format of an input port; those of old files have no scale and no offset."""
+    if version < _VERSION:
+        return Format(*reading.integers(entry, place, 3))
+    *codes, scale, offset = reading.items(entry, place, len(_FORMAT))
+    low, high, exponent = reading.integers(codes, place)
+    return Format(low, high, exponent, reading.number(scale, f"{place}[3]"), reading.real(offset, f"{place}[4]"))
+
+
+def _output(entry: Any, port: int, nodes: Sequence[Node], version: int) -> tuple[int, Format]:
     place = f"outputs[{port}]"
-    reading.keys(entry, place, ("node", "exponent"))
+    reading.keys(entry, place, ("node", "exponent") if version < _VERSION else ("node", *_FORMAT))
     number = reading.integer(entry["node"], f"{place}.node")
     if not 0 <= number < len(nodes):
         raise ValueError(f"y{port} is driven by n{number}, which does not exist")
-    node = nodes[number]
-    return number, Format(node.low, node.high, reading.integer(entry["exponent"], f"{place}.exponent"))
+    if version < _VERSION:
+        node, exponent = nodes[number], reading.integer(entry["exponent"], f"{place}.exponent")
+        return number, Format(node.low, node.high, exponent)
+    return number, _format([entry[key] for key in _FORMAT], place, version)
+
+
+def _one_of(value: Any, place: str, known: Sequence[Any]) -> Any:
+    if type(value) is not type(known[0]) or value not in known:
+        raise ValueError(f"{place} must be one of {', '.join(map(str, known))}, got {brief(value)}")
+    return value
+
+
+def package_version() -> str:
+    """Return the version of the package."""
+    from sklearn_htmc import __version__
+
+    return __version__

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -14,21 +14,20 @@ from typing import Any
 import numpy as np
 
 from sklearn_htmc._threads import one_blas_thread
+from sklearn_htmc.circuit._advice import advice, remedy
 from sklearn_htmc.circuit._circuit import Circuit
-from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
+from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._frames import names_of, names_of_fit
 from sklearn_htmc.circuit._gates import count_gates
+from sklearn_htmc.circuit._given import Asked
 from sklearn_htmc.circuit._graph import Graph, verify
 from sklearn_htmc.circuit._growing import LITTLE, grown
 from sklearn_htmc.circuit._lower._forms import Form
-from sklearn_htmc.circuit._quantise.sample import Sample
 from sklearn_htmc.circuit._resynthesis.refine import Refinement, sample_elsewhere
 from sklearn_htmc.circuit._resynthesis.search import PRICES, Found
 from sklearn_htmc.circuit._rounding import Rounding, Tries, rounded, unrounded
-from sklearn_htmc.circuit._rows import Task, without_targets
+from sklearn_htmc.circuit._rows import NOTHING_ASKED, Task, without_targets
 
-_LONG = 24  # bits of an input that say that the feature is far from zero or has outliers
-_NAMED = 5  # features in a text
 _METHODS = ("auto", "round", "grow")
 # Noise of the circuits where searches start, in units of that of the rounded circuit, for every effort.
 _SHARES: tuple[tuple[float, ...], ...] = ((), (1.0,), (1.0, 0.7, 1.3), (1.0, 0.7, 1.3, 0.5, 0.85, 1.15, 1.6))
@@ -50,6 +49,9 @@ def compile_circuit(
     sample_weight: Any = None,
     method: str = "auto",
     effort: int | str = "auto",
+    input_formats: Mapping[int | str, Format] | None = None,
+    output_format: Format | Sequence[Format | None] | None = None,
+    saturate_inputs: bool | Sequence[int | str] = True,
     verbose: int = 0,
 ) -> Circuit:
     """Return a small integer circuit that agrees with a fitted regressor within epsilon.
@@ -86,6 +88,17 @@ def compile_circuit(
         of 120 to 1,200 gates and 1 for others. A count of operations, not a clock, bounds every search, so that results
         are repeatable; it is some seconds for 1,000 gates and about a minute for 20,000. Above 25,000 gates and below
         ``epsilon=1e-9`` there is none.
+    input_formats : mapping from int or str to Format, default=None
+        Formats of some input ports, by number or name of the feature: the words that sensors deliver. What rounding to
+        these words does is part of the error, and low bits that the circuit does not need are dropped inside, without a
+        gate. The other formats are chosen as coarse as epsilon allows.
+    output_format : Format or sequence of (Format or None), default=None
+        Formats of the output ports, one for all or one for each; rounding to their codes and saturating at their ends
+        is part of the error and of the gates. None leaves the choice.
+    saturate_inputs : bool or sequence of (int or str), default=True
+        Whether features saturate at the ends of the range that the model has seen, which costs gates: all, none, or
+        those listed. Without, the circuit is as specified for codes within that range only. Models that compare
+        features with thresholds saturate by themselves.
     verbose : int, default=0
         Whether to show the progress of rounding, growth and resynthesis. Ctrl-C ends the searches; the smallest
         circuit so far is then returned with a warning.
@@ -102,7 +115,8 @@ def compile_circuit(
         If the model is of a type that is not supported; the text lists what is.
     ValueError
         If epsilon is not a positive, finite number, method or effort is none of the above, X does not fit the model,
-        is a frame with other columns, or holds NaN, if `predict` of the model is not the function of its parameters
+        is a frame with other columns, or holds NaN, if formats are given to features that do not exist, or do not hold
+        the values of X or of the predictions, if `predict` of the model is not the function of its parameters
         (that of a subclass, say), or no circuit reaches epsilon; the text says the best error and what can be done.
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
@@ -130,12 +144,12 @@ def compile_circuit(
     True
     """
     way = Way(method, effort, verbose, keep=True)
-    search = search_circuit(model, X, y, epsilon=epsilon, sample_weight=sample_weight, way=way)
+    asked = Asked(input_formats, output_format, saturate_inputs)
+    search = search_circuit(model, X, y, epsilon=epsilon, sample_weight=sample_weight, way=way, asked=asked)
     if search.circuit is None:
-        raise ValueError(
-            f"no circuit within epsilon={epsilon:g} was found; the best error reached is {search.error:.3g}; "
-            f"{_remedy(search.formats)}."
-        )
+        raise no_circuit(epsilon, search)
+    for text in search.advice:
+        warnings.warn(text, UserWarning, stacklevel=2)
     return search.circuit
 
 
@@ -174,7 +188,7 @@ class Way:
         """Whether circuits are grown on the values of the model."""
         return self.method == "grow" or (self.method == "auto" and self.effort != 0)
 
-    def shares(self, n_gates: int) -> tuple[float, ...]:
+    def shares(self, n_gates: float) -> tuple[float, ...]:
         """Return where searches start for a circuit of some gates."""
         if self.effort == "auto":
             return _SHARES[2 if _FEW < n_gates <= _THOROUGH else 1]
@@ -191,13 +205,24 @@ class Search:
         The circuit with the fewest gates whose error is allowed; None if there is none.
     error : float
         Its error, or the least error reached.
-    formats : tuple of Format
-        Formats of the inputs of the last circuit that was made.
+    remedy : str
+        What can be done where there is none.
+    advice : list of str
+        What ports say about features that could be smaller.
     """
 
     circuit: Circuit | None
     error: float
-    formats: tuple[Format, ...] = ()
+    remedy: str = ""
+    advice: list[str] = field(default_factory=list)
+
+
+def no_circuit(epsilon: float, search: Search) -> ValueError:
+    """Return the error of a search that has found nothing."""
+    return ValueError(
+        f"no circuit within epsilon={epsilon:g} was found; the best error reached is {search.error:.3g}; "
+        f"{search.remedy}."
+    )
 
 
 def search_circuit(
@@ -209,6 +234,7 @@ def search_circuit(
     sample_weight: Any = None,
     to_targets: bool = False,
     way: Way | None = None,
+    asked: Asked = NOTHING_ASKED,
 ) -> Search:
     """Lower a model and look for its smallest circuit within epsilon.
 
@@ -221,45 +247,48 @@ def search_circuit(
         is then what rounding may spend, and a model that misses epsilon has no circuit.
     way : Way, default=None
         How to compile; None takes the defaults.
+    asked : Asked
+        What is asked of the ports.
     """
     way = Way() if way is None else way
     epsilon = _positive(epsilon, "epsilon")
     if to_targets and y is None:
         raise without_targets()
-    task = Task.of(model, X, y, sample_weight)
+    task = Task.of(model, X, y, sample_weight, asked)
     form, sample = task.form, task.sample
     reference = task.targets if to_targets and task.targets is not None else sample.values
     # The matrices are small: threads cost more than they give, and could change the last bit of a sum.
     with one_blas_thread():
-        rounding = _rounding(form, sample, epsilon, reference, way)
+        rounding = _rounding(task, epsilon, reference, way)
         tries = rounding.tries
-        if rounding.base <= epsilon and tries.best_gates and epsilon >= _FINEST:
+        if rounding.base <= tries.inner and tries.best_gates and epsilon >= _FINEST:
             _shrink(form, rounding, way)
         if tries.best is None:
-            return Search(None, tries.error, tries.formats)
+            return Search(None, tries.error, remedy(task, rounding))
         n_rows = min(_ELSEWHERE, 2 * len(sample.X))
         elsewhere = sample_elsewhere(sample, form, n_rows, _UNSEEN).error_of(tries.best)
         circuit = task.in_raw_units(tries.best)
         circuit = replace(circuit, error_elsewhere=elsewhere, feature_names=names_of_fit(model) or names_of(X))
         verify(circuit)
-        return Search(circuit, tries.best.error, tries.formats)
+        return Search(circuit, tries.best.error, advice=advice(task, circuit))
 
 
-def _rounding(form: Form, sample: Sample, epsilon: float, reference: Floats, way: Way) -> Rounding:
+def _rounding(task: Task, epsilon: float, reference: Floats, way: Way) -> Rounding:
     """Round a model if that is asked for."""
+    form, sample = task.form, task.sample
     if not way.rounds:
-        return unrounded(form, sample, epsilon, reference)
+        return unrounded(form, sample, epsilon, reference, ends=task.ends)
     with _progress("rounding", "circuit", way) as say:
 
         def report(best: Circuit | None, error: float) -> None:
             say(f"error {error:.3g}" + (f", smallest {best.n_gates:,} gates" if best is not None else ""))
 
-        return rounded(form, sample, epsilon, reference, report)
+        return rounded(form, sample, epsilon, reference, report, task.ends)
 
 
 def _shrink(form: Form, rounding: Rounding, way: Way) -> None:
     """Search for smaller circuits from several starts, rounded and grown; the best of all is kept with the tries."""
-    tries, origin = rounding.tries, rounding.tries.best
+    tries, origin = rounding.tries, rounding.tries.start
     if not way.grows and way.effort == 0:
         return
     refinement = Refinement.of(tries.sample, tries.reference, form, rounding.base)
@@ -277,7 +306,7 @@ def _shrink(form: Form, rounding: Rounding, way: Way) -> None:
         for make, allowed in starts:
             start = make()
             beside = start if allowed < tries.tolerance or origin is None else origin
-            _keep_smallest(tries, refinement.found(start, beside, min(allowed, tries.tolerance), report))
+            _keep_smallest(tries, refinement.found(start, beside, min(allowed, tries.inner), report))
 
 
 def _grown(form: Form, tries: Tries, follows: Callable[[Graph], bool], way: Way) -> list[Graph]:
@@ -299,11 +328,12 @@ def _starts(rounding: Rounding, made: Sequence[Graph], way: Way) -> Iterator[tup
 
     Circuits that are larger than others after a search of the same effort are left out.
     """
-    tries, make, origin = rounding.tries, rounding.make, rounding.tries.best
+    tries, make, origin = rounding.tries, rounding.make, rounding.tries.start
     least = min((count_gates(graph) for graph in made), default=math.inf)
-    if origin is not None and make is not None and origin.n_gates <= min(_MOST, _LARGER * least):
-        shares = way.shares(origin.n_gates)
-        small = bool(shares) and origin.n_gates <= _FEW
+    n_gates = tries.best_gates
+    if origin is not None and make is not None and n_gates <= min(_MOST, _LARGER * least):
+        shares = way.shares(n_gates)
+        small = bool(shares) and n_gates <= _FEW
         for share in shares:
             if share != 1.0:
                 yield partial(make, share * rounding.good), tries.tolerance
@@ -355,18 +385,6 @@ def _progress(stage: str, unit: str, way: Way, total: int | None = None) -> Iter
             bar.update()
 
         yield say
-
-
-def _remedy(formats: tuple[Format, ...]) -> str:
-    """Return what can be done where no circuit reaches epsilon."""
-    long = [f"x{port}" for port, form in enumerate(formats) if form.width >= _LONG]
-    if not long:
-        return "take a larger epsilon"
-    named = ", ".join(long[:_NAMED]) + (f" and {len(long) - _NAMED} more" if len(long) > _NAMED else "")
-    return (
-        f"{named} use up the {INPUT_BITS} bits of an input: centre or rescale such features before the fit, or take a "
-        "larger epsilon"
-    )
 
 
 def _positive(value: Any, name: str) -> float:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -138,7 +139,7 @@ class Graph:
     input_formats : tuple of Format
         Formats of the input ports; features that are not read have one, too.
     output_formats : tuple of Format
-        Formats of the output ports; their bounds are those of the nodes.
+        Formats of the output ports; they hold the bounds of their nodes.
     """
 
     nodes: tuple[Node, ...]
@@ -471,7 +472,7 @@ def verify(graph: Graph) -> None:
         For no outputs, ports above 62 bits or with exponents beyond those of doubles, an argument that does not come
         before its use, wrong numbers of arguments or constants, words where bits are needed, negative shifts, weights
         that are no powers of two, bounds that do not follow, words, shifted words, parts of sums or constants above 62
-        bits, or outputs whose format is not that of their node.
+        bits, or outputs whose format does not hold what their node may be.
     """
     require_graph(graph)
     if not graph.outputs:
@@ -485,8 +486,9 @@ def verify(graph: Graph) -> None:
     for port, (number, form) in enumerate(zip(graph.outputs, graph.output_formats, strict=True)):
         if not 0 <= number < len(graph.nodes):
             raise ValueError(f"y{port} is driven by n{number}, which does not exist.")
-        if (form.low, form.high) != graph.nodes[number][-2:]:
-            raise ValueError(f"the format of y{port} does not have the bounds of n{number}.")
+        node = graph.nodes[number]
+        if not (form.low <= node.low and node.high <= form.high):
+            raise ValueError(f"the format of y{port} does not hold the bounds of n{number}.")
     _check_ports("y", graph.output_formats)
 
 
@@ -495,10 +497,11 @@ def _check_ports(name: str, formats: Sequence[Format]) -> None:
     for port, form in enumerate(formats):
         if form.width > MAX_BITS:
             raise ValueError(f"{name}{port} has {form.width} bits, and words have at most {MAX_BITS}.")
-        if not LEAST_EXPONENT <= form.exponent <= MAX_EXPONENT - form.width:
+        place = math.frexp(form.scale)[1] - 1
+        if not LEAST_EXPONENT <= form.exponent + place <= MAX_EXPONENT - form.width:
             raise ValueError(
                 f"{name}{port} has the exponent {form.exponent}, and with {form.width} bits it must be in "
-                f"{LEAST_EXPONENT} .. {MAX_EXPONENT - form.width}."
+                f"{LEAST_EXPONENT - place} .. {MAX_EXPONENT - form.width - place}."
             )
 
 

@@ -61,7 +61,7 @@ def grown(
     center = near.weights @ near.values
     values = (np.concatenate([near.values, form(X)]) - center) / unit
     X, weights = np.concatenate([near.X, X]), np.append(near.weights, elsewhere * weights) / (1.0 + elsewhere)
-    ports = Ports.of(near.X, sample.input_range)
+    ports = Ports.of(near.X, sample.input_range, sample.fixed.words)
     importance = np.square(unit / sample.scale) / len(unit)
     growth = Rows(ports.codes(X), values, weights).grown(ports, importance)
     places = (np.frexp(unit)[1] - 1).tolist()

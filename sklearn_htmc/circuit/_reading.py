@@ -52,6 +52,13 @@ def number(value: Any, place: str) -> float:
     return float(value)
 
 
+def real(value: Any, place: str) -> float:
+    """Return a finite number."""
+    if type(value) not in (int, float) or not -math.inf < value < math.inf:
+        raise ValueError(f"{place} must be a finite number, got {brief(value)}")
+    return float(value)
+
+
 def items(value: Any, place: str, length: int | None = None) -> list[Any]:
     """Return a list, where a length is given of that length."""
     if type(value) is not list:

@@ -11,12 +11,13 @@ import numpy as np
 
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
+from sklearn_htmc.circuit._ends import Ends
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._graph import Builder, Graph, Op, fits
 from sklearn_htmc.circuit._lower._forms import Form
 from sklearn_htmc.circuit._quantise.dispatch import Quantiser, quantiser
 from sklearn_htmc.circuit._quantise.sample import Sample
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 _SMALL = 400  # nodes of a circuit for which less noise is tried, too
 _LESS = (0.7, 0.5, 0.25)
@@ -43,7 +44,7 @@ class Rounding:
     tries : Tries
         The circuits, of which the smallest is kept.
     base : float
-        Error of the model itself.
+        Error of the model itself, on the codes of ports that are given.
     make : callable or None
         Makes a graph from a level of noise; None where none was needed.
     good : float
@@ -71,7 +72,12 @@ def silent(_: Circuit | None, __: float) -> None:
     """Say nothing."""
 
 
-def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats, report: Report = silent) -> Rounding:
+NOTHING = Ends()
+
+
+def rounded(
+    form: Form, sample: Sample, tolerance: float, reference: Floats, report: Report = silent, ends: Ends = NOTHING
+) -> Rounding:
     """Make circuits with more and less noise and keep the smallest one whose measured error is allowed.
 
     Parameters
@@ -86,15 +92,17 @@ def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats, rep
         What the error is measured from: the values of the model, or the targets.
     report : callable
         Told of every circuit that was measured: the smallest one so far, and the last error.
+    ends : Ends
+        What is put behind circuits.
     """
-    found = unrounded(form, sample, tolerance, reference, report)
+    found = unrounded(form, sample, tolerance, reference, report, ends)
     base, tries = found.base, found.tries
-    if base > tolerance or tries.best is not None:
+    if base > tries.inner or tries.best is not None:
         return found
     make = quantiser(form, sample)
-    start = max(_excess(tolerance, base), 2.0 * tries.least_noise)
+    start = max(_excess(tries.inner, base), 2.0 * tries.least_noise)
     n_tiny = _TINY if isinstance(form, SparseNetwork) else 0
-    good = _most_noise(make, tries, start, base, n_tiny)
+    good = _most_noise(make, tries, start, math.hypot(base, ends.error), n_tiny)
     if tries.n_nodes < _SMALL:
         # Coarse rounding may go wrong and need repair: a little less noise is sometimes cheaper.
         for noise in _ladder(start) if tries.n_nodes < n_tiny else [share * good for share in _LESS]:
@@ -102,18 +110,21 @@ def rounded(form: Form, sample: Sample, tolerance: float, reference: Floats, rep
     return Rounding(tries, base, make, good, start)
 
 
-def unrounded(_: Form, sample: Sample, tolerance: float, reference: Floats, report: Report = silent) -> Rounding:
+def unrounded(
+    form: Form, sample: Sample, tolerance: float, reference: Floats, report: Report = silent, ends: Ends = NOTHING
+) -> Rounding:
     """Return what is known before numbers are rounded: the error of the model, and a constant where that is enough.
 
     Parameters
     ----------
-    _, sample, tolerance, reference, report
+    form, sample, tolerance, reference, report, ends
         As in `rounded`.
     """
-    base = sample.error(sample.values, reference)
-    tries = Tries(sample, reference, tolerance, report)
-    if base > tolerance:
-        tries.error = base
+    # Where ports are given, what the model says of their codes is not what it says of the rows.
+    base = sample.error(form(sample.X) if sample.fixed.words else sample.values, reference)
+    tries = Tries(sample, reference, tolerance, report, ends)
+    if base > tries.inner:
+        tries.error = math.hypot(base, ends.error)
     elif tries.error <= tolerance:
         for bits in _CONSTANT_BITS:
             tries.measure(_constant_graph(sample, tries.mean, bits))
@@ -136,13 +147,17 @@ class Tries:
 
     Parameters
     ----------
-    sample, tolerance, reference, report
+    sample, tolerance, reference, report, ends
         As in `rounded`.
 
     Attributes
     ----------
     best : Circuit or None
         The smallest one.
+    start : Graph or None
+        The same without what is put behind it, from where searches start.
+    inner : float
+        Error that is left to the circuit by what is put behind it.
     mean : ndarray of shape (n_outputs,)
         Of the reference.
     error : float
@@ -151,28 +166,36 @@ class Tries:
         Formats of the inputs of the last circuit.
     """
 
-    def __init__(self, sample: Sample, reference: Floats, tolerance: float, report: Report = silent) -> None:
+    def __init__(
+        self, sample: Sample, reference: Floats, tolerance: float, report: Report = silent, ends: Ends = NOTHING
+    ) -> None:
         self.sample, self.reference, self.tolerance, self.report = sample, reference, tolerance, report
+        self.ends, self.inner = ends, math.sqrt(max(tolerance - ends.error, 0.0)) * math.sqrt(tolerance + ends.error)
         self.best: Circuit | None = None
+        self.start: Graph | None = None
         self.mean = np.where(np.ptp(reference, axis=0) > 0, sample.weights @ reference, reference[0])
         self.error, self.formats = sample.error(self.mean, reference), tuple[Format, ...]()
 
     def measure(self, graph: Graph) -> float | None:
         """Return the error of a graph, None if its words are too long to be computed."""
-        if not fits(graph):
+        whole = self.ends.behind(graph)
+        if not fits(whole):
             return None
-        error = self.error_of(graph)
+        error = self._measured(whole)
         self.error, self.formats = min(error, self.error), graph.input_formats
         if error <= self.tolerance:
-            circuit = Circuit.of(graph, epsilon=self.tolerance, error=error)
+            circuit = Circuit.of(whole, epsilon=self.tolerance, error=error)
             if self.best is None or circuit.n_gates < self.best.n_gates:
-                self.best = circuit
+                self.best, self.start = circuit, graph
         self.report(self.best, error)
         return error
 
     def error_of(self, graph: Graph) -> float:
         """Return the error of a graph whose words are short enough."""
-        return self.sample.error(simulate(graph, self.sample.X), self.reference)
+        return self._measured(self.ends.behind(graph))
+
+    def _measured(self, whole: Graph) -> float:
+        return self.sample.error(simulated(whole, self.sample.X), self.reference)
 
     @property
     def best_gates(self) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,18 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
+from sklearn_htmc.circuit._ends import Ends, with_inputs, with_outputs
 from sklearn_htmc.circuit._fixed_point import Floats
 from sklearn_htmc.circuit._frames import names_of, names_of_fit, numbers, require_names
+from sklearn_htmc.circuit._given import Asked, Fixed, Given
+from sklearn_htmc.circuit._graph import Graph
 from sklearn_htmc.circuit._lower import lower
-from sklearn_htmc.circuit._lower._forms import Form, shifted, shifted_ports
+from sklearn_htmc.circuit._lower._forms import Form, Wired, shifted, shifted_ports
+from sklearn_htmc.circuit._lower.compose import between_ports
 from sklearn_htmc.circuit._quantise.sample import Sample
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
+NOTHING_ASKED, NOTHING_GIVEN, NOTHING_BEHIND = Asked(), Given(), Ends()
 _CONSTANT = 1e-12  # relative spread below which outputs count as constant
 _FAR = 64  # binary exponent of the size of features from which on they are measured in units of it
 _SAME = 1e-3  # of the spread, and ...
@@ -40,6 +46,12 @@ class Task:
         Targets on the rows.
     inputs, outputs : list of int
         Binary exponents of the units of features and outputs.
+    prediction_ndim : int
+        Dimensions of what the model predicts.
+    given : Given
+        What users ask of the ports.
+    ends : Ends
+        What is put behind circuits for that.
     """
 
     form: Form
@@ -47,31 +59,66 @@ class Task:
     targets: Floats | None
     inputs: list[int]
     outputs: list[int]
+    prediction_ndim: int = 2
+    given: Given = NOTHING_GIVEN
+    ends: Ends = NOTHING_BEHIND
 
     @classmethod
-    def of(cls, model: Any, X: Any, y: Any, sample_weight: Any) -> Task:
+    def of(cls, model: Any, X: Any, y: Any, sample_weight: Any, asked: Asked = NOTHING_ASKED) -> Task:
         """Lower a model, and bring the rows to compare on in order."""
         form = lower(model)
-        require_names(names_of_fit(model), X)
+        names = names_of_fit(model)
+        require_names(names, X)
+        given = asked.checked(names_of(X) if names is None else names, form.n_features, form.n_outputs)
         rows, targets, weights = _rows(X, y, sample_weight, form.n_features, form.n_outputs)
+        given.require_inputs(rows)
         values = form(rows)
         if not np.isfinite(values).all():
             raise ValueError("the model predicts numbers that are not finite on X; no circuit can follow them.")
-        _require_same(model, form, X, _spread(values, weights))
+        given.require_outputs(values)
+        ndim = _require_same(model, form, X, _spread(values, weights))
         scale = _spread(values if targets is None else targets, weights)
-        outputs = np.frexp(scale)[1] - 1
         reach = _reach(form, rows)
+        form = between_ports(form, given)
+        # From here on, the unit of a given port is its code.
+        if not isinstance(form, Wired):
+            rows, reach = given.encoded(rows), given.encoded(reach)
+        steps, offsets = given.output_scaling(form.n_outputs)
+        values, scale = (values - offsets) / steps, scale / steps
+        targets = None if targets is None else (targets - offsets) / steps
+        outputs = np.frexp(scale)[1] - 1
         inputs = np.frexp(np.abs(reach).max(axis=0))[1]
         inputs = np.where(np.abs(inputs) > _FAR, inputs, 0)
-        values, scale = np.ldexp(values, -outputs), np.ldexp(scale, -outputs)
-        sample = Sample(np.ldexp(rows, -inputs), weights, values, scale, np.ldexp(reach, -inputs))
-        targets = None if targets is None else np.ldexp(targets, -outputs)
         units = inputs.tolist(), outputs.tolist()
-        return cls(shifted(form, *units), sample, targets, *units)
+        values, scale = np.ldexp(values, -outputs), np.ldexp(scale, -outputs)
+        fixed = Fixed(unsaturated=given.unsaturated) if isinstance(form, Wired) else given.fixed
+        sample = Sample(np.ldexp(rows, -inputs), weights, values, scale, np.ldexp(reach, -inputs), fixed)
+        targets = None if targets is None else np.ldexp(targets, -outputs)
+        ends = Ends(given.outputs, units[1], _rounding_error(given, sample, units[1]))
+        return cls(shifted(form, *units), sample, targets, *units, ndim, given, ends)
 
     def in_raw_units(self, circuit: Circuit) -> Circuit:
-        """Return a circuit of these units in those of the model."""
-        return shifted_ports(circuit, self.inputs, self.outputs)
+        """Return a circuit of these units in those of the model, between the ports that are given."""
+        graph: Graph = shifted_ports(circuit, self.inputs, self.outputs)
+        inputs = {} if isinstance(self.form, Wired) else self.given.inputs
+        graph = with_outputs(with_inputs(graph, inputs), self.given.outputs)
+        return replace(
+            circuit,
+            nodes=graph.nodes,
+            outputs=graph.outputs,
+            input_formats=graph.input_formats,
+            output_formats=graph.output_formats,
+            prediction_ndim=self.prediction_ndim,
+        )
+
+
+def _rounding_error(given: Given, sample: Sample, outputs: Sequence[int]) -> float:
+    """Return the error that rounding to given formats of outputs causes by itself."""
+    rounded = sample.values.copy()
+    for port, form in given.outputs.items():
+        codes = np.clip(np.rint(np.ldexp(rounded[:, port], outputs[port])), form.low, form.high)
+        rounded[:, port] = np.ldexp(codes, -outputs[port])
+    return sample.error(rounded)
 
 
 def error_to_targets(circuit: Circuit, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -79,19 +126,20 @@ def error_to_targets(circuit: Circuit, X: Any, y: Any, sample_weight: Any = None
     X, targets, weights = _rows(X, y, sample_weight, len(circuit.input_formats), len(circuit.outputs))
     if targets is None:
         raise without_targets()
-    predicted = simulate(circuit, X)
+    predicted = simulated(circuit, X)
     return Sample(X, weights, predicted, _spread(targets, weights), X[:2]).error(predicted, targets)
 
 
-def _require_same(model: Any, form: Form, X: Any, spread: Floats) -> None:
-    """Refuse a model whose predict is not the function that its parameters give."""
+def _require_same(model: Any, form: Form, X: Any, spread: Floats) -> int:
+    """Return the dimensions of what predict of a model returns; refuse one whose predict is another function."""
     if model is form or not callable(getattr(model, "predict", None)):
-        return
+        return int(getattr(model, "prediction_ndim", 2))
     checked = numbers(X, "X")
     values = form(checked)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*feature names")  # arrays are welcome
         said = model.predict(checked if names_of(X) is None else X)
+    ndim = np.ndim(said)
     said = np.asarray(said, dtype=np.float64).reshape(values.shape)
     apart = np.abs(said - values)
     allowed = _SAME * spread + _SINGLE * np.abs(values).max(axis=0)
@@ -102,6 +150,7 @@ def _require_same(model: Any, form: Form, X: Any, spread: Floats) -> None:
             f"it returns {said[row, output]:g} where they give {values[row, output]:g}; where a subclass or a setting "
             "changes predict, register the type with sklearn_htmc.circuit.lower."
         )
+    return ndim
 
 
 def without_targets() -> ValueError:

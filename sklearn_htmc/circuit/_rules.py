@@ -13,7 +13,7 @@ import numpy as np
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Builder, Graph, Node, Op
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 _DIGITS = 6  # of numbers in conditions
 _SHOWN = 60  # rules that are printed
@@ -137,10 +137,10 @@ def moments_of_terms(graph: Graph, terms: Sequence[Term], X: Floats, weights: Fl
     parts = [slice(first, first + _ROWS) for first in range(0, len(X), _ROWS)]
     mean: Floats = np.zeros(len(terms))
     for part in parts:
-        mean += weights[part] @ simulate(nodes, X[part])
+        mean += weights[part] @ simulated(nodes, X[part])
     variance: Floats = np.zeros(len(terms))
     for part in parts:
-        variance += weights[part] @ np.square(simulate(nodes, X[part]) - mean)
+        variance += weights[part] @ np.square(simulated(nodes, X[part]) - mean)
     return mean, variance
 
 
@@ -336,8 +336,8 @@ class _Reader:
         return _Interval(port, low, high)
 
     def _bounds(self, interval: _Interval) -> str:
-        name, step = self.names[interval.port], self.graph.input_formats[interval.port].step
-        low, high = (f"{bound * step:.{_DIGITS}g}" for bound in (interval.low, interval.high))
+        name, form = self.names[interval.port], self.graph.input_formats[interval.port]
+        low, high = (f"{bound * form.step + form.offset:.{_DIGITS}g}" for bound in (interval.low, interval.high))
         if math.isinf(interval.low):
             return f"{name} <= {high}"
         return f"{name} > {low}" if math.isinf(interval.high) else f"{low} < {name} <= {high}"
@@ -347,7 +347,7 @@ class _Reader:
         args = [self._named(arg) for arg in node.args]
         if node.op is Op.INPUT:
             form = self.graph.input_formats[node.data[0]]
-            return f"{self.names[node.data[0]]} / {form.step:g}"
+            return f"{self._named(self.graph.nodes.index(node))} / {form.step:g}"
         if node.op in (Op.BIT, Op.FLOOR):
             (arg,) = node.args
             inner = self.graph.nodes[arg]
@@ -361,6 +361,9 @@ class _Reader:
         return f"{node.op.value}({', '.join([*args, *map(str, node.data)])})"
 
     def _named(self, number: int) -> str:
-        """Return a feature by its name, another node by what it is."""
+        """Return a feature by its name, from the value of code 0 on; another node by what it is."""
         node = self.graph.nodes[number]
-        return self.names[node.data[0]] if node.op is Op.INPUT else self._inside(number)
+        if node.op is not Op.INPUT:
+            return self._inside(number)
+        name, offset = self.names[node.data[0]], self.graph.input_formats[node.data[0]].offset
+        return f"({name} {'-' if offset > 0 else '+'} {abs(offset):.{_DIGITS}g})" if offset else name

@@ -67,7 +67,8 @@ MEANINGS: dict[Op, Callable[[Sequence[Words], tuple[int, ...]], Words]] = {
 def simulate(circuit: Graph, X: Any) -> Floats:
     """Evaluate a circuit on raw features, bit for bit what the hardware computes.
 
-    Every feature is rounded to the nearest code of its input format and saturated at the ends of its range.
+    Every feature is rounded to the nearest code of its input format and saturated at the ends of its range:
+    ``decode(circuit, simulate_codes(circuit, encode(circuit, X)))``.
 
     Parameters
     ----------
@@ -78,8 +79,9 @@ def simulate(circuit: Graph, X: Any) -> Floats:
 
     Returns
     -------
-    ndarray of shape (n_samples, n_outputs)
-        Raw targets: the integers at the output ports times the step of their format.
+    ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Raw targets, in the shape that `predict` of the model has: the integers at the output ports in the units of
+        their formats. Graphs that come from no model have two dimensions.
 
     Raises
     ------
@@ -87,6 +89,10 @@ def simulate(circuit: Graph, X: Any) -> Floats:
         If circuit is none.
     ValueError
         If X has another number of features, holds NaN, or is a frame with other columns than that of the fit.
+
+    See Also
+    --------
+    simulate_codes, encode, decode
 
     Examples
     --------
@@ -96,37 +102,148 @@ def simulate(circuit: Graph, X: Any) -> Floats:
     >>> X = np.linspace(0.0, 1.0, 50)[:, None]
     >>> model = LinearRegression().fit(X, 3.0 * X[:, 0] + 1.0)
     >>> circuit = compile_circuit(model, X, epsilon=0.01)
-    >>> bool(np.abs(simulate(circuit, X)[:, 0] - model.predict(X)).max() < 0.05)
+    >>> bool(np.abs(simulate(circuit, X) - model.predict(X)).max() < 0.05)
     True
     """
-    require_graph(circuit)
-    require_names(getattr(circuit, "feature_names", None), X)
-    X = X.toarray() if issparse(X) else as_numbers(X)
-    n_ports = len(circuit.input_formats)
-    if X.ndim != 2 or X.shape[1] != n_ports:
-        raise ValueError(f"X must have shape (n_samples, {n_ports}), got {X.shape}; give the features seen in fit.")
-    codes = [form.encode(X[:, port]) for port, form in enumerate(circuit.input_formats)]
-    out = simulate_codes(circuit, codes)
-    columns = [form.decode(word) for form, word in zip(circuit.output_formats, out, strict=True)]
-    return np.stack(columns, axis=1)
+    values = simulated(circuit, X)
+    return values[:, 0] if getattr(circuit, "prediction_ndim", 2) == 1 else values
 
 
-def simulate_codes(graph: Graph, codes: Sequence[Integers]) -> list[Integers]:
-    """Evaluate a graph on integers at its ports.
+def encode(circuit: Graph, X: Any) -> Integers:
+    """Return the codes of raw features at the input ports.
 
     Parameters
     ----------
-    graph : Graph
-        The graph.
-    codes : sequence of ndarray of shape (n_samples,)
-        Integers at the input ports, any that fit into their words.
+    circuit : Circuit
+        What `compile_circuit` returned.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Raw features; no NaN.
 
     Returns
     -------
-    list of ndarray of shape (n_samples,)
-        Integers at the output ports.
+    ndarray of shape (n_samples, n_features)
+        The nearest codes, ties to even, saturated at the ends of the formats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `simulate`.
+
+    Examples
+    --------
+    >>> from sklearn_htmc.circuit import Builder, Format, decode, encode, simulate_codes
+    >>> build = Builder([Format(0, 1023, 0, scale=0.5, offset=-40.0)])
+    >>> graph = build.graph([build.floor(build.input(0), 1)], [0])
+    >>> codes = encode(graph, [[21.3], [-100.0]])
+    >>> codes
+    array([[123],
+           [  0]])
+    >>> decode(graph, simulate_codes(graph, codes))
+    array([[61.],
+           [ 0.]])
     """
-    n_rows = len(codes[0]) if codes else 0
+    columns = _encoded(circuit, X)
+    return np.stack(columns, axis=1) if columns else np.zeros((len(X), 0), dtype=np.int64)
+
+
+def simulate_codes(circuit: Graph, codes: Any) -> Integers:
+    """Return the integers at the output ports for integers at the input ports.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        What `compile_circuit` returned.
+    codes : array-like of shape (n_samples, n_features)
+        Integers, any that fit into the words of the ports: also those outside the ranges of the formats.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs)
+        Integers.
+
+    Raises
+    ------
+    TypeError
+        If circuit is none.
+    ValueError
+        If codes are no integers, have another shape, or one does not fit into the word of its port.
+
+    See Also
+    --------
+    encode, decode
+    """
+    require_graph(circuit)
+    given = _columns(circuit, np.asarray(codes), "codes")
+    if given.dtype.kind not in "iu":
+        raise ValueError(f"codes must be integers, got {given.dtype}; encode(circuit, X) makes codes of features.")
+    for port, (form, column) in enumerate(zip(circuit.input_formats, given.T, strict=True)):
+        low, high = form.word
+        if len(column) and (column.min() < low or column.max() > high):
+            wrong = column[(column < low) | (column > high)][0]
+            raise ValueError(f"codes of x{port} must fit into its word, {low} .. {high}, got {wrong}.")
+    return np.stack(words_at_outputs(circuit, list(given.T), len(given)), axis=1)
+
+
+def decode(circuit: Graph, codes: Any) -> Floats:
+    """Return the values of integers at the output ports.
+
+    Parameters
+    ----------
+    circuit : Circuit
+        What `compile_circuit` returned.
+    codes : array-like of shape (n_samples, n_outputs)
+        Integers.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs)
+        Raw targets.
+
+    Raises
+    ------
+    TypeError
+        If circuit is none.
+    ValueError
+        If codes have another shape.
+
+    See Also
+    --------
+    encode, simulate_codes
+    """
+    require_graph(circuit)
+    codes, n_ports = np.asarray(codes), len(circuit.output_formats)
+    if codes.ndim != 2 or codes.shape[1] != n_ports:
+        raise ValueError(f"codes must have shape (n_samples, {n_ports}), got {codes.shape}.")
+    return np.stack([form.decode(word) for form, word in zip(circuit.output_formats, codes.T, strict=True)], axis=1)
+
+
+def simulated(circuit: Graph, X: Any) -> Floats:
+    """Return what `simulate` does, always of shape (n_samples, n_outputs)."""
+    columns = _encoded(circuit, X)
+    out = words_at_outputs(circuit, columns, len(columns[0]) if columns else 0)
+    return np.stack([form.decode(word) for form, word in zip(circuit.output_formats, out, strict=True)], axis=1)
+
+
+def _encoded(circuit: Graph, X: Any) -> list[Integers]:
+    require_graph(circuit)
+    require_names(getattr(circuit, "feature_names", None), X)
+    X = _columns(circuit, X.toarray() if issparse(X) else as_numbers(X), "X")
+    return [form.encode(X[:, port]) for port, form in enumerate(circuit.input_formats)]
+
+
+def _columns(circuit: Graph, array: NDArray[Any], name: str) -> NDArray[Any]:
+    n_ports = len(circuit.input_formats)
+    if array.ndim != 2 or array.shape[1] != n_ports:
+        raise ValueError(
+            f"{name} must have shape (n_samples, {n_ports}), got {array.shape}; give the features seen in fit."
+        )
+    return array
+
+
+def words_at_outputs(graph: Graph, codes: Sequence[Integers], n_rows: int | None = None) -> list[Integers]:
+    """Evaluate a graph on integers at its ports, one array per port, and return one array per output."""
+    if n_rows is None:
+        n_rows = len(codes[0]) if codes else 0
     out = [np.empty(n_rows, dtype=np.int64) for _ in graph.outputs]
     last = _last_uses(graph)
     for start in range(0, n_rows, _ROWS):

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_htmc._network import Floats
-from sklearn_htmc.circuit import Circuit, compile_circuit, simulate
+from sklearn_htmc.circuit import Circuit, compile_circuit
 from sklearn_htmc.circuit._frames import numbers
+from sklearn_htmc.circuit._simulate import simulated
 from sklearn_htmc.inspection._axes import (
     POSITIVE,
     QUIET,
@@ -162,7 +163,7 @@ class ParetoDisplay:
                         model, X, epsilon=epsilon, y=y, sample_weight=sample_weight, effort=effort
                     )
                 sizes.append(circuit.n_gates)
-                predicted = simulate(circuit, numbers(X, "X"))
+                predicted = simulated(circuit, numbers(X, "X"))
             else:
                 sizes.append(_size_of(model, size))
                 predicted = model.predict(X)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._network import Floats, SizePath
-from sklearn_htmc.circuit import simulate
 from sklearn_htmc.circuit._frames import numbers
+from sklearn_htmc.circuit._simulate import simulated
 from sklearn_htmc.inspection._axes import axes_of, log_axis, require_matplotlib, with_defaults
 from sklearn_htmc.inspection._measure import relative_error, targets_of
 
@@ -169,4 +169,4 @@ class SizePathDisplay:
 
 
 def _values(path: Any, X: Floats) -> list[Floats]:
-    return [simulate(circuit, X) for circuit in path.circuits]
+    return [simulated(circuit, X) for circuit in path.circuits]

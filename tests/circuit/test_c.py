@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 
 from sklearn_htmc import CircuitRegressor
 from sklearn_htmc.circuit import Builder, Format, compile_circuit, to_c
-from sklearn_htmc.circuit._simulate import simulate_codes
+from sklearn_htmc.circuit._simulate import words_at_outputs
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc not found")
 
@@ -64,7 +64,7 @@ def assert_equal_words(found, expected):
 @pytest.mark.parametrize("graph", [*(random_graph(seed) for seed in range(6)), network(4), trees(9, 4, 3)])
 def test_gcc_computes_the_same_integers(graph, rng, tmp_path):
     codes = codes_for(graph, rng)
-    assert_equal_words(computed(graph, codes, tmp_path), simulate_codes(graph, codes))
+    assert_equal_words(computed(graph, codes, tmp_path), words_at_outputs(graph, codes))
 
 
 def wide():
@@ -80,7 +80,7 @@ def wide():
 @needs_gcc
 def test_wide_words_do_not_overflow(rng, tmp_path):
     codes = codes_for(wide(), rng)
-    assert_equal_words(computed(wide(), codes, tmp_path), simulate_codes(wide(), codes))
+    assert_equal_words(computed(wide(), codes, tmp_path), words_at_outputs(wide(), codes))
 
 
 @needs_gcc
@@ -92,7 +92,7 @@ def test_nothing_is_undefined(graph, rng, tmp_path):
         pytest.skip("gcc has no sanitizer for undefined behaviour here")
     codes = [rng.integers(-(1 << 31), 1 << 31, 1000) for _ in graph.input_formats]
     inside = [np.clip(code, *form.word) for code, form in zip(codes, graph.input_formats, strict=True)]
-    assert_equal_words(computed(graph, codes, tmp_path, UNDEFINED), simulate_codes(graph, inside))
+    assert_equal_words(computed(graph, codes, tmp_path, UNDEFINED), words_at_outputs(graph, inside))
 
 
 @needs_gcc
@@ -218,4 +218,4 @@ def test_gcc_computes_what_resynthesis_leaves_of_models(model, rng, tmp_path):
     circuit = compile_circuit(model.fit(X, np.abs(X[:, 0]) + X[:, 1] * X[:, 2]), X, epsilon=0.3)
     random, formats = codes_for(circuit, rng), circuit.input_formats
     codes = [np.append(form.encode(X[:, port]), random[port]) for port, form in enumerate(formats)]
-    assert_equal_words(computed(circuit, codes, tmp_path), simulate_codes(circuit, codes))
+    assert_equal_words(computed(circuit, codes, tmp_path), words_at_outputs(circuit, codes))

@@ -12,8 +12,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neural_network import MLPRegressor
 from sklearn.tree import DecisionTreeRegressor
 
-from sklearn_htmc.circuit import _compile as compiling
-from sklearn_htmc.circuit import _growing, compile_circuit, count_gates, simulate, to_c, to_verilog, verify
+from sklearn_htmc.circuit import Format, _growing, compile_circuit, count_gates, simulate, to_c, to_verilog, verify
+from sklearn_htmc.circuit._advice import finer
 from sklearn_htmc.circuit._grow.growth import Level
 
 WEIGHTS = np.array([1.0, -2.0, 0.5])
@@ -36,7 +36,7 @@ def trees(X):
 
 def error_of(circuit, model, X):
     values = model.predict(X)
-    return np.sqrt(np.mean((simulate(circuit, X)[:, 0] - values) ** 2)) / values.std()
+    return np.sqrt(np.mean((simulate(circuit, X) - values) ** 2)) / values.std()
 
 
 # --- features far from zero -----------------------------------------------------------------------
@@ -44,6 +44,7 @@ def error_of(circuit, model, X):
 
 @pytest.mark.parametrize("regressor", [Ridge(), HistGradientBoostingRegressor(max_iter=3)], ids=["ridge", "trees"])
 @pytest.mark.parametrize("offset", [-1e8, 1e8])
+@pytest.mark.filterwarnings("ignore:.* need words of 24 bits:UserWarning")
 def test_inputs_are_as_fine_as_their_bits_allow_where_that_is_enough(X, regressor, offset):
     """The first level asks for more than 31 bits per input, and is met by less."""
     model = regressor.fit(X + offset, X @ WEIGHTS)
@@ -53,6 +54,7 @@ def test_inputs_are_as_fine_as_their_bits_allow_where_that_is_enough(X, regresso
     assert 26 <= max(form.width for form in circuit.input_formats) <= 31
 
 
+@pytest.mark.filterwarnings("ignore:.* need words of 24 bits:UserWarning")
 def test_what_needs_31_bits_per_input_is_found(X, ridge):
     circuit = compile_circuit(ridge, X, epsilon=1e-8, effort=0)
     assert circuit.error <= 1e-8
@@ -60,6 +62,7 @@ def test_what_needs_31_bits_per_input_is_found(X, ridge):
 
 @pytest.mark.parametrize("offset", [0.0, 1e6, 1e9, 1e12])
 @pytest.mark.parametrize("regressor", [Ridge(), HistGradientBoostingRegressor(max_iter=3)], ids=["ridge", "trees"])
+@pytest.mark.filterwarnings("ignore:.* need words of 24 bits:UserWarning")
 def test_where_inputs_cannot_be_fine_enough_the_best_error_and_the_remedy_are_said(X, regressor, offset):
     model = regressor.fit(X + offset, X @ WEIGHTS)
     epsilon = 1e-15 if offset == 0.0 else 1e-4 if isinstance(regressor, Ridge) else 1e-2
@@ -77,8 +80,8 @@ def test_where_inputs_cannot_be_fine_enough_the_best_error_and_the_remedy_are_sa
 
 
 def test_many_features_are_not_all_named():
-    formats = (compiling.Format(0, 1 << 30, 0),) * 7
-    assert compiling._remedy(formats).startswith("x0, x1, x2, x3, x4 and 2 more use up")
+    names = [f"x{port}" for port in range(7)]
+    assert finer([Format(0, 1 << 30, 0)] * 7, names).startswith("x0, x1, x2, x3, x4 and 2 more use up")
 
 
 @pytest.mark.parametrize("size", [1e16, 1e100, 1e300])

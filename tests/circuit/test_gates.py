@@ -8,7 +8,7 @@ from graphs import bits_of, codes_for, codes_of, comparators, random_graph, tree
 
 from sklearn_htmc.circuit import Builder, Format, Graph, Node, Op, _gates, count_gates
 from sklearn_htmc.circuit._gates import Netlist, greater_in_halves, greater_serially
-from sklearn_htmc.circuit._simulate import simulate_codes
+from sklearn_htmc.circuit._simulate import words_at_outputs
 
 
 def evaluated(graph, codes):
@@ -22,7 +22,7 @@ def evaluated(graph, codes):
 @pytest.mark.parametrize("graph", [*(random_graph(seed) for seed in range(12)), trees(3, 3, 3)])
 def test_gates_compute_what_the_graph_does(graph, rng):
     codes = codes_for(graph, rng)
-    for word, exact in zip(evaluated(graph, codes), simulate_codes(graph, codes), strict=True):
+    for word, exact in zip(evaluated(graph, codes), words_at_outputs(graph, codes), strict=True):
         assert np.array_equal(word, exact)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sklearn_htmc.circuit import _graph as in_graph
 from sklearn_htmc.circuit import _simulate as in_numpy
 from sklearn_htmc.circuit import _verilog as in_verilog
 from sklearn_htmc.circuit._fixed_point import width
-from sklearn_htmc.circuit._simulate import simulate_codes
+from sklearn_htmc.circuit._simulate import words_at_outputs
 
 # --- tables keyed by operation --------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ def test_bounds_are_reached(build):
         build.join([build.at_most(x, 3), build.at_most(z, 3)]),
     ]
     grid = np.meshgrid(np.arange(-80, 101), np.arange(8))
-    out = simulate_codes(build.graph(nodes, [0] * 7), [codes.ravel() for codes in grid])
+    out = words_at_outputs(build.graph(nodes, [0] * 7), [codes.ravel() for codes in grid])
     assert [(word.min(), word.max()) for word in out] == [build.nodes[number][-2:] for number in nodes]
 
 
@@ -250,7 +251,7 @@ def test_malformed_nodes_are_refused(name):
     ("outputs", "formats", "message"),
     [
         ((1,), (Format(-128, 127, 0),), r"y0 is driven by n1, which does not exist\."),
-        ((0,), (Format(-80, 100, 0),), r"the format of y0 does not have the bounds of n0\."),
+        ((0,), (Format(-80, 100, 0),), r"the format of y0 does not hold the bounds of n0\."),
         ((0, 0), (Format(-128, 127, 0),), r"2 outputs have 1 formats\."),
     ],
 )
@@ -319,14 +320,24 @@ def test_files_and_pickles_keep_everything(seed, tmp_path):
         assert (copy.input_formats, copy.output_formats) == (circuit.input_formats, circuit.output_formats)
 
 
-def test_files_of_the_first_version_are_read(content, tmp_path):
-    content.update(version=1)
-    content.pop("feature_names")
-    content.pop("error_elsewhere")
+NEW_KEYS = ("objective", "prediction_ndim", "package")
+
+
+@pytest.mark.parametrize(
+    ("version", "missing"), [(1, ("error_elsewhere", "feature_names")), (2, ("feature_names",)), (3, ())]
+)
+def test_files_of_old_versions_are_read(version, missing, content, tmp_path):
+    content.update(version=version)
+    for key in (*missing, *NEW_KEYS):
+        del content[key]
+    content["inputs"] = [entry[:3] for entry in content["inputs"]]
+    content["outputs"] = [{key: entry[key] for key in ("node", "exponent")} for entry in content["outputs"]]
     (tmp_path / "old.json").write_text(json.dumps(content))
     old = Circuit.load(tmp_path / "old.json")
     assert old.text() == small().text()
-    assert np.isnan(old.error_elsewhere)
+    assert (old.objective, old.prediction_ndim) == ("gates", 2)
+    assert np.isnan(old.error_elsewhere) == (version == 1)
+    old = replace(old, error_elsewhere=np.nan)
     old.save(tmp_path / "new.json")  # NaN is no JSON
     assert json.loads((tmp_path / "new.json").read_text(), parse_constant=pytest.fail)["error_elsewhere"] is None
 
@@ -346,7 +357,7 @@ def content(tmp_path):
 
 
 CORRUPTIONS = {
-    "version": (lambda content: content.update(version=4), "version 4 is not known, only versions 1, 2, 3 are"),
+    "version": (lambda content: content.update(version=5), "version 5 is not known, only versions 1, 2, 3, 4 are"),
     "missing": (lambda content: content.pop("nodes"), "'nodes' is missing"),
     "operation": (
         lambda content: content["nodes"][4].__setitem__(0, "sqrt"),
@@ -369,17 +380,28 @@ CORRUPTIONS = {
     "truth": (lambda content: content["nodes"][0].__setitem__(2, [False]), "nodes[0][2][0] must be an integer, got F"),
     "true version": (lambda content: content.update(version=True), "version must be an integer, got True"),
     "unknown": (lambda content: content.update(colour=1), "'colour' is not a known key of the file"),
-    "unknown below": (lambda content: content["outputs"][1].update(low=0), "'low' is not a known key of outputs[1]"),
+    "unknown below": (lambda content: content["outputs"][1].update(bits=0), "'bits' is not a known key of outputs[1]"),
     "exponent": (lambda content: content["inputs"][1].__setitem__(2, 10**30), "x1 has the exponent 1000000000"),
     "tiny step": (lambda content: content["outputs"][1].update(exponent=-1075), "y1 has the exponent -1075"),
-    "wide port": (lambda content: content["inputs"].append([0, 1 << 63, 0]), "x2 has 64 bits, and words have at"),
+    "wide port": (
+        lambda content: content["inputs"].append([0, 1 << 63, 0, 1.0, 0.0]),
+        "x2 has 64 bits, and words have at",
+    ),
     "no outputs": (lambda content: content.update(outputs=[]), "the graph has no outputs"),
     "huge": (lambda content: content.update(epsilon=10**400), "the integer 10000000... has 401 digits"),
     "long join": (lambda content: content["nodes"][11].__setitem__(1, [6] * 1_000_000), "n11 = join has 1000000 arg"),
     "short node": (lambda content: content["nodes"][2].pop(), "nodes[2] must have 5 entries, got 4"),
-    "short format": (lambda content: content["inputs"][1].pop(), "inputs[1] must have 3 entries, got 2"),
+    "short format": (lambda content: content["inputs"][1].pop(), "inputs[1] must have 5 entries, got 4"),
+    "scale": (lambda content: content["inputs"][1].__setitem__(3, 0), "scale must be positive and finite, got 0.0"),
+    "offset": (lambda content: content["inputs"][1].__setitem__(4, "1"), "inputs[1][4] must be a finite number, got"),
+    "narrow": (lambda content: content["outputs"][1].update(high=6), "the format of y1 does not hold the bounds of"),
+    "objective": (lambda content: content.update(objective="area"), "objective must be one of gates, depth, got"),
+    "flat": (lambda content: content.update(prediction_ndim=1), "prediction_ndim must be one of 2, got 1"),
     "no list": (lambda content: content.update(nodes={}), "nodes must be a list, got {}"),
-    "range": (lambda content: content["inputs"].__setitem__(0, [1, 0, 0]), "low must not exceed high, got 1 and 0."),
+    "range": (
+        lambda content: content["inputs"].__setitem__(0, [1, 0, 0, 1, 0]),
+        "low must not exceed high, got 1 and 0.",
+    ),
 }
 
 

@@ -386,7 +386,7 @@ def test_grown_circuits_are_within_epsilon(boosting, compiled, epsilon, effort):
     model, X, y = boosting
     circuit = compiled(epsilon, "grow", effort)
     verify(circuit)
-    error = np.sqrt(np.mean((simulate(circuit, X)[:, 0] - model.predict(X)) ** 2)) / np.std(y)
+    error = np.sqrt(np.mean((simulate(circuit, X) - model.predict(X)) ** 2)) / np.std(y)
     assert error == pytest.approx(circuit.error)
     assert error <= epsilon
 

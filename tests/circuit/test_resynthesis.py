@@ -25,7 +25,7 @@ from sklearn_htmc.circuit._resynthesis.prices import Prices
 from sklearn_htmc.circuit._resynthesis.rows import Rows
 from sklearn_htmc.circuit._resynthesis.scoring import Scoring
 from sklearn_htmc.circuit._resynthesis.state import State
-from sklearn_htmc.circuit._simulate import simulate_codes
+from sklearn_htmc.circuit._simulate import words_at_outputs
 
 MODELS = {
     "linear": Ridge(),
@@ -57,13 +57,13 @@ def compiled(fitted):
 
 
 def error_of(circuit, model, X, y):
-    return np.sqrt(np.mean((simulate(circuit, X)[:, 0] - model.predict(X)) ** 2)) / np.std(y)
+    return np.sqrt(np.mean((simulate(circuit, X) - model.predict(X)) ** 2)) / np.std(y)
 
 
 def rows_of(graph, rng, n_rows=80):
     """Rows in two groups with unequal weights, and a reference that the graph misses by a little noise."""
     codes = [rng.integers(*form.word, endpoint=True, size=n_rows) for form in graph.input_formats]
-    exact = np.array(simulate_codes(graph, codes), dtype=float)
+    exact = np.array(words_at_outputs(graph, codes), dtype=float)
     scale = np.maximum(exact.std(axis=1, keepdims=True), 1.0)
     weights = np.zeros((2, n_rows))
     weights[0, : n_rows // 2], weights[1, n_rows // 2 :] = rng.random((2, n_rows // 2))
@@ -153,7 +153,7 @@ def test_taken_apart_and_put_together_a_graph_computes_the_same(seed, rng):
     together = put_together(apart)
     verify(together)
     for other in (apart, together):
-        for word, exact in zip(simulate_codes(other, codes), simulate_codes(graph, codes), strict=True):
+        for word, exact in zip(words_at_outputs(other, codes), words_at_outputs(graph, codes), strict=True):
             assert np.array_equal(word, exact)
     assert count_gates(together) <= 1.02 * count_gates(graph)
 
@@ -304,7 +304,7 @@ def test_an_exact_circuit_stays_exact_where_there_is_no_room():
     tree = DecisionTreeRegressor(max_leaf_nodes=4).fit(X, np.repeat([0.0, 1.0, 2.0, 3.0], 4))
     circuit = compile_circuit(tree, X, epsilon=1e-7, effort=3)
     assert circuit.error == 0.0
-    assert np.array_equal(simulate(circuit, X)[:, 0], tree.predict(X))
+    assert np.array_equal(simulate(circuit, X), tree.predict(X))
 
 
 def test_one_row_one_gate_and_features_that_nobody_reads():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -185,6 +185,8 @@ class CircuitPath:
     _ports: Ports
     _center: Floats
     _places: tuple[int, ...]
+    _feature_names: tuple[str, ...] | None = None
+    _prediction_ndim: int = 2
 
     @classmethod
     def of(
@@ -230,7 +232,8 @@ class CircuitPath:
         level = self._levels[number]
         graph = graph_of(level, self._definitions, self._ports, self._center, self._places)
         error = float(np.sqrt(level.loss))
-        return Circuit.of(graph, epsilon=error, error=error)
+        circuit = Circuit.of(graph, epsilon=error, error=error)
+        return replace(circuit, feature_names=self._feature_names, prediction_ndim=self._prediction_ndim)
 
     @property
     def circuits(self) -> tuple[Circuit, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from scipy.sparse import csr_array
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._graph import Graph
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 AnyGraph = TypeVar("AnyGraph", bound=Graph)
 
@@ -109,7 +110,7 @@ class Wired:
 
     def __call__(self, X: Any) -> Floats:
         """Simulate the circuit on ``X`` of shape (n_samples, n_features); return (n_samples, n_outputs)."""
-        return simulate(self.graph, X)
+        return simulated(self.graph, X)
 
 
 Form = SparseNetwork | TreeEnsemble | Wired
@@ -156,7 +157,10 @@ def shifted_ports(graph: AnyGraph, inputs: Sequence[int], outputs: Sequence[int]
 
 
 def _shifted_formats(formats: Sequence[Format], places: Sequence[int]) -> tuple[Format, ...]:
-    return tuple(replace(form, exponent=form.exponent + place) for form, place in zip(formats, places, strict=True))
+    return tuple(
+        replace(form, exponent=form.exponent + place, offset=math.ldexp(form.offset, place))
+        for form, place in zip(formats, places, strict=True)
+    )
 
 
 def _shifted(matrix: csr_array, rows: NDArray[np.intp] | int, columns: NDArray[np.intp] | int) -> csr_array:

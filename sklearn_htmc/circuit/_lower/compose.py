@@ -17,8 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_htmc._network import Block, SparseNetwork
 from sklearn_htmc.circuit._fixed_point import Floats
+from sklearn_htmc.circuit._given import Given
 from sklearn_htmc.circuit._lower._dispatch import lower
-from sklearn_htmc.circuit._lower._forms import Form, TreeEnsemble, Wired
+from sklearn_htmc.circuit._lower._forms import Form, TreeEnsemble, Wired, shifted_ports
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +220,42 @@ def _undone(form: Form, scaler: Scaler) -> Form:
         offset=scaler.inverse(last.offset),
     )
     return replace(form, blocks=(*others, scaled))
+
+
+def between_ports(form: Form, given: Given) -> Form:
+    """Return a function of the codes of given input ports, with given outputs in units of their codes.
+
+    Raises
+    ------
+    ValueError
+        Where the function is a circuit that has other ports.
+    """
+    if isinstance(form, Wired):
+        return _wired_between(form, given)
+    if given.inputs:
+        steps, offsets = given.scaling(form.n_features)
+        form = _after([Scaler.of(factor=steps, shift=offsets)], form)
+    if given.outputs:
+        steps, offsets = given.output_scaling(form.n_outputs)
+        form = _undone(form, Scaler.of(factor=steps, shift=offsets))
+    return form
+
+
+def _wired_between(form: Wired, given: Given) -> Wired:
+    for port, wanted in given.inputs.items():
+        if wanted != form.graph.input_formats[port]:
+            raise ValueError(
+                f"input_formats must be those that the circuit was grown with, and {given.names[port]} has "
+                f"{form.graph.input_formats[port]!r}; fit CircuitRegressor(input_formats=...) with them."
+            )
+    for port, wanted in given.outputs.items():
+        if not wanted.is_plain:
+            raise ValueError(
+                f"output_format must have scale=1 and offset=0 for a circuit, got {wanted!r} for output {port}; "
+                "scale the targets before the fit."
+            )
+    places = [-given.outputs[port].exponent if port in given.outputs else 0 for port in range(form.n_outputs)]
+    return Wired(shifted_ports(form.graph, [0] * form.n_features, places))
 
 
 # --- thresholds -----------------------------------------------------------------------------------

@@ -394,7 +394,8 @@ def _graph(units: Units, digits: Sequence[Sequence[Digits]], sample: Sample, noi
     sensitivity = Derivatives.at(units, sample).sensitivity
     exponents = _exponents(units, sensitivity, step)
     formats = [_input_format(sample, j, 2.0 ** exponents[j] / math.sqrt(12.0)) for j in range(units.n_features)]
-    return network_graph(units.n_features, units.rows, units.outputs, digits, exponents, formats)
+    limits = [sample.limits(feature, form) for feature, form in enumerate(formats)]
+    return network_graph(units.n_features, units.rows, units.outputs, digits, exponents, formats, limits)
 
 
 def _exponents(units: Units, sensitivity: Floats, step: float) -> list[float]:
@@ -426,8 +427,8 @@ def _input_format(sample: Sample, feature: int, allowed: float) -> Format:
     values = np.clip(sample.X[:, feature], low, high)
     exponent = math.ceil(math.log2(max(high - low, abs(high), abs(low), 1e-300))) + 1
     while True:
-        form = Format.covering(low, high, exponent)
-        rounded = np.ldexp(np.rint(np.ldexp(values, -form.exponent)), form.exponent)
-        if form.exponent > exponent or math.sqrt(sample.weights @ np.square(rounded - values)) <= allowed:
+        form = sample.format(feature, exponent)
+        apart = form.decode(form.encode(values)) - values
+        if form.exponent > exponent or math.sqrt(sample.weights @ np.square(apart)) <= allowed:
             return form
         exponent -= 1

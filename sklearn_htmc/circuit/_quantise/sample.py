@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_htmc.circuit._fixed_point import Floats, Format
+from sklearn_htmc.circuit._given import Fixed
 from sklearn_htmc.circuit._graph import Graph
-from sklearn_htmc.circuit._simulate import simulate
+from sklearn_htmc.circuit._simulate import simulated
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class Sample:
         Unit of the error of every output.
     input_range : ndarray of shape (2, n_features)
         Range in which inputs are represented; they saturate at its ends.
+    fixed : Fixed
+        What users ask of the input ports.
     """
 
     X: Floats
@@ -36,20 +39,30 @@ class Sample:
     values: Floats
     scale: Floats
     input_range: Floats
+    fixed: Fixed = field(default_factory=Fixed)
+
+    def format(self, feature: int, exponent: int) -> Format:
+        """Return the format of a feature with some last place, or the finest one that there is."""
+        low, high = self.input_range[:, feature]
+        return self.fixed.format(feature, low, high, exponent)
+
+    def limits(self, feature: int, form: Format) -> tuple[int, int]:
+        """Return the codes at which a feature saturates."""
+        return self.fixed.limits(feature, form, self.input_range[:, feature])
 
     def unread(self, feature: int) -> Format:
         """Return the format of a feature that a circuit does not read: its word has few bits."""
         low, high = self.input_range[:, feature]
-        return Format.covering(low, high, math.frexp(max(abs(low), abs(high)))[1])
+        return self.format(feature, math.frexp(max(abs(low), abs(high)))[1])
 
     def part(self, rows: NDArray[np.intp]) -> Sample:
         """Return some of the rows."""
         weights = self.weights[rows] / self.weights[rows].sum()
-        return Sample(self.X[rows], weights, self.values[rows], self.scale, self.input_range)
+        return replace(self, X=self.X[rows], weights=weights, values=self.values[rows])
 
     def error_of(self, graph: Graph) -> float:
         """Return the error of a circuit to the model."""
-        return self.error(simulate(graph, self.X))
+        return self.error(simulated(graph, self.X))
 
     def error(self, predicted: Floats, reference: Floats | None = None) -> float:
         """Return the weighted root mean square difference from the model, or a reference, in units of the scale."""

@@ -40,6 +40,7 @@ def network_graph(
     digits: Sequence[Sequence[Digits]],
     exponents: Sequence[float],
     formats: Sequence[Format],
+    limits: Sequence[tuple[int, int]],
 ) -> Graph:
     """Return the graph of a network with few-digit weights.
 
@@ -57,6 +58,8 @@ def network_graph(
         Binary exponent of the last place of every unit; infinity for a unit that nobody reads.
     formats : sequence of Format
         Formats of the inputs.
+    limits : sequence of (int, int)
+        Codes at which they saturate.
     """
     sums = [
         [
@@ -69,7 +72,7 @@ def network_graph(
         for row, of_row, last in zip(rows, digits, exponents[n_features:], strict=True)
     ]
     sums, pairs = shared(sums, len(exponents))
-    words = _Words(formats, pairs, sums, exponents)
+    words = _Words(formats, limits, pairs, sums, exponents)
     for number, (row, terms) in enumerate(zip(rows, sums, strict=True), start=n_features):
         words.add_row(number, terms, row)
     return words.build.graph([words.node[unit] for unit in outputs], [words.exponent[unit] for unit in outputs])
@@ -85,13 +88,15 @@ class _Words:
     node, exponent : dict
         Node and last place of the units that have been built.
     deficit : dict
-        What rows have to add where they read a unit: the low end of a feature that is represented without it, and
-        what truncation takes from a pair on average. Rows make up for their own truncation themselves.
+        What rows have to add where they read a unit: the low end of a feature that is represented without it, the
+        offset of its format, and what truncation takes from a pair on average. Rows make up for their own truncation
+        themselves.
     """
 
     def __init__(
         self,
         formats: Sequence[Format],
+        limits: Sequence[tuple[int, int]],
         pairs: Sequence[Pair],
         sums: Sequence[Sequence[Term]],
         exponents: Sequence[float],
@@ -102,18 +107,18 @@ class _Words:
         self.exponent = {unit: int(last) for unit, last in enumerate(exponents) if math.isfinite(last)}
         self.deficit: dict[int, float] = {}
         for port, form in enumerate(formats):
-            self.node[port], self.deficit[port] = self._input(port, form)
+            self.node[port], self.deficit[port] = self._input(port, form, *limits[port])
             self.exponent[port] = form.exponent
         self._place_pairs(sums, exponents[len(formats) :])
 
-    def _input(self, port: int, form: Format) -> tuple[int, float]:
+    def _input(self, port: int, form: Format, low: int, high: int) -> tuple[int, float]:
         """Read a port; return its word and what is missing from it."""
-        if form.high == form.low:
-            return self.build.constant(form.low), 0.0
-        node = self.build.saturated_input(port)
-        if width(0, form.high - form.low) > form.width - _FAR:
-            return node, 0.0
-        return self.build.add(node, self.build.constant(-form.low)), math.ldexp(form.low, form.exponent)
+        if high == low:
+            return self.build.constant(low), form.offset
+        node = self.build.clamp(self.build.input(port), low, high)
+        if width(0, high - low) > form.width - _FAR:
+            return node, form.offset
+        return self.build.add(node, self.build.constant(-low)), math.ldexp(low, form.exponent) + form.offset
 
     def _place_pairs(self, sums: Sequence[Sequence[Term]], exponents: Sequence[float]) -> None:
         """Give a pair the places that its finest reader needs."""

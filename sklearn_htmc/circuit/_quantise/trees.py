@@ -297,7 +297,7 @@ class Ports:
         low, high = self.sample.input_range[:, feature]
         coarsest = math.frexp(high - low)[1] if high > low else math.frexp(low)[1]
         while len(ladder) < _EXPONENTS and (not ladder or ladder[-1].error > enough):
-            form = Format.covering(low, high, coarsest - len(ladder))
+            form = self.sample.format(feature, coarsest - len(ladder))
             if ladder and form == ladder[-1].form:  # there is no finer one
                 break
             codes = self._codes(feature, form)
@@ -319,7 +319,7 @@ class Ports:
         a comparison does not read them.
         """
         lower, upper = self._gaps[feature]
-        threshold = np.ldexp(self.forest.threshold[self.cuts[feature]], -form.exponent)
+        threshold = np.ldexp(self.forest.threshold[self.cuts[feature]] - form.offset, -form.exponent)
         nearest = np.floor(np.clip(threshold, form.low - 1, form.high)).astype(np.int64)
         least = np.where(np.isinf(lower), form.low - 1, form.encode(lower))
         most = np.where(np.isinf(upper), form.high, form.encode(upper) - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -123,4 +123,4 @@ class Refinement:
 def sample_elsewhere(sample: Sample, function: Callable[[Floats], Floats], n_rows: int, seed: int) -> Sample:
     """Return perturbed rows and what a model says on them."""
     X, weights = perturbed(sample.X, sample.weights, n_rows, seed)
-    return Sample(X, weights, function(X), sample.scale, sample.input_range)
+    return replace(sample, X=X, weights=weights, values=function(X))
