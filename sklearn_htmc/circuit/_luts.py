@@ -23,7 +23,9 @@ from sklearn_htmc.circuit._graph import Graph, require_graph
 from sklearn_htmc.circuit._sweeping import without_equal_gates
 
 Cut = frozenset[int]
-Signed = tuple[Cut, int]  # a cut and the set of the remainders of its leaves, as bits: a quick test of sizes and subsets
+Signed = tuple[
+    Cut, int
+]  # a cut and the set of the remainders of its leaves, as bits: a quick test of sizes and subsets
 
 _N_CUTS = 8  # that a gate keeps
 _N_FLOWS = 2  # passes that share areas
