@@ -29,6 +29,7 @@ class Layer:
 
 
 LAYERS = {
+    "_version": Layer(),
     "_formulas": Layer(outside={"numpy"}),
     "_network": Layer({"_formulas"}, outside={"numpy", "scipy"}),
     "_table": Layer({"_network"}, outside={"numpy"}),
@@ -73,7 +74,7 @@ LAYERS = {
         {"_automatic", "_base", "_network", "_table"}, {"_spline_form", "_training"}, {"numpy", "sklearn"}, {"scipy"}
     ),
     "circuit": Layer(
-        {"_network", "_threads", "circuit"},
+        {"_network", "_threads", "_version", "circuit"},
         outside={"numpy", "scipy", "sklearn"},
         deferred_outside={"lightgbm", "tqdm", "xgboost"},
     ),
@@ -93,7 +94,8 @@ LAYERS = {
         deferred_outside={"matplotlib"},
     ),
     "__init__": Layer(
-        {"_circuit_regressor", "_circuit_size", "_deep_spline", "_deep_spline_cv", "_resnet_norm", "_resnet_norm_cv"}
+        {"_version"},
+        {"_circuit_regressor", "_circuit_size", "_deep_spline", "_deep_spline_cv", "_resnet_norm", "_resnet_norm_cv"},
     ),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -112,3 +114,14 @@ def test_a_class_of_somebody_else_has_no_link():
         pass
 
     assert "sklearn-htmc.github.io" not in estimator_html_repr(Own(Lasso()))
+
+
+def test_names_are_loaded_at_their_first_use():
+    code = "import sys, sklearn_htmc as h; print('sklearn' in sys.modules, sorted(set(h.__all__) - set(dir(h))))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert said == "False []\n"
+    for name in ESTIMATORS:
+        assert getattr(sklearn_htmc, name).__name__ == name
+    assert sklearn_htmc.circuit.to_c.__module__.startswith("sklearn_htmc.circuit.")
+    with pytest.raises(AttributeError, match=r"^module 'sklearn_htmc' has no attribute 'Lasso'$"):
+        sklearn_htmc.Lasso  # noqa: B018

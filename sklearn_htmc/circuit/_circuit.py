@@ -12,6 +12,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
+from sklearn_htmc._version import __version__
 from sklearn_htmc.circuit import _reading as reading
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import Netlist
@@ -119,7 +120,7 @@ class Circuit(Graph):
             "feature_names": None if self.feature_names is None else list(self.feature_names),
             "objective": self.objective,
             "prediction_ndim": self.prediction_ndim,
-            "package": package_version(),
+            "package": __version__,
             "nodes": node_rows(self.nodes),
         }
         Path(path).write_text(json.dumps(content), encoding="utf-8")
@@ -228,10 +229,3 @@ def _one_of(value: Any, place: str, known: Sequence[Any]) -> Any:
     if type(value) is not type(known[0]) or value not in known:
         raise ValueError(f"{place} must be one of {', '.join(map(str, known))}, got {brief(value)}")
     return value
-
-
-def package_version() -> str:
-    """Return the version of the package."""
-    from sklearn_htmc import __version__
-
-    return __version__
