@@ -14,7 +14,23 @@ from functools import reduce
 from sklearn_htmc.circuit._carry_save import distinct
 from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
 from sklearn_htmc.circuit._netlist import Gates, Wires
-from sklearn_htmc.circuit._short_paths import Word, Writers, with_short_paths
+from sklearn_htmc.circuit._short_paths import Greater, Word, Writers, with_short_paths
+
+__all__ = [
+    "Gates",
+    "Greater",
+    "Netlist",
+    "Wires",
+    "Word",
+    "clamp",
+    "count_gates",
+    "extended",
+    "greater_in_halves",
+    "greater_serially",
+    "heap_of_adders",
+    "row_of_adders",
+    "ways_to_compare",
+]
 
 MAX_GATES = 30_000_000  # about 4 GB
 
@@ -262,9 +278,6 @@ def ways_to_compare(graph: Graph) -> dict[int, tuple[Greater, list[int]]]:
         arg: (_cheapest(graph.nodes[arg], [graph.nodes[number].data[0] for number in numbers]), numbers)
         for arg, numbers in nodes.items()
     }
-
-
-Greater = Callable[[Gates, Wires, bool, int], int]
 
 
 def _cheapest(node: Node, constants: Iterable[int]) -> Greater:

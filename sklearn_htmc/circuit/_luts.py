@@ -1,9 +1,9 @@
 """How many look-up tables a circuit takes: its counted gates mapped to tables of k inputs by priority cuts.
 
-A cut of a gate is a set of wires, its leaves, that determine it; a cut of at most k leaves is a look-up table. Every gate
-keeps the few best cuts, made of those of its two operands [1]_. A first pass finds the least number of levels. Then tables
-are saved wherever a path has time: a pass with the area that a cut shares with others, on average, then passes that count
-the tables which one cut makes needless and another one brings back.
+A cut of a gate is a set of wires, its leaves, that determine it; a cut of at most k leaves is a look-up table. Every
+gate keeps the few best cuts, made of those of its two operands [1]_. A first pass finds the least number of levels.
+Then tables are saved wherever a path has time: first by the area of a cut, shared among all that read it, then by
+counting the tables which one cut makes needless and another one brings back.
 
 References
 ----------
@@ -57,10 +57,10 @@ class LutEstimate:
 def estimate_luts(circuit: Graph, k: int = 6) -> LutEstimate:
     """Return how many look-up tables of k inputs a circuit takes in an FPGA, and their levels, without synthesis.
 
-    The gates that `count_gates` counts are mapped to tables: as few levels as possible, and as few tables as can be found
-    at that number of levels. The mapping is one that works, not a model of one, so a tool that starts from the same gates
-    has no need of more. Chains of dedicated carry logic, flip-flops and block memories are not considered, and
-    tools make adders of their own where a module says ``+``.
+    The gates that `count_gates` counts, without those that provably equal another one, are mapped to tables: as few
+    levels as can be found, and as few tables as can be found at that number of levels. This is a mapping that works,
+    not a model of one. It knows neither carry chains nor registers, and tools make adders of their own where a module
+    says ``+``: often larger ones, unless they have carry chains.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class _Mapping:
         level, area = levels.__getitem__, areas.__getitem__
         cuts: dict[int, list[Signed]] = {number: [_itself(number)] for number in self._inputs}
         for number, (a, b) in self.operands.items():
-            ranked = []
+            ranked: list[tuple[float, float, float, Cut, int]] = []
             for cut, signature in self._merged(cuts[a], cuts[b], number).items():
                 late, cost = 1 + max(map(level, cut)), 1 + sum(map(area, cut))
                 if limits is None:

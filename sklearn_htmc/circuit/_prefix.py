@@ -1,7 +1,7 @@
 """Carries before a deadline: the fewest gates that are found, in the fewest levels where there is no time to lose.
 
-What a place does to a carry is a pair of wires: it generates one, or it propagates the one from below. So does a span of
-places, and two neighbouring spans are one: "high generates, or high propagates and low generates". Every way to put
+What a place does to a carry is a pair of wires: it generates one, or it propagates the one from below. So does a span
+of places, and two neighbouring spans are one: "high generates, or high propagates and low generates". Every way to put
 spans together is right; a chain from below has the fewest gates, halves have the fewest levels. Here deadlines decide:
 spans are taken apart from the top, each into the two parts that are cheapest among those that are early enough.
 Comparisons with constants are carries, too.
@@ -45,6 +45,16 @@ def added(net: Gates, a: Wires, b: Wires, carry: int, deadlines: Sequence[int] |
         spans.demand(place, None if deadlines is None else deadlines[place + 1] - 1)
     carries = spans.written()
     return [lowest, *(net.exclusive(propagate[place + 1], carry) for place, carry in enumerate(carries))]
+
+
+def carry_out(net: Gates, a: Wires, b: Wires, carry: int, deadline: int | None = None) -> int:
+    """Return the carry out of the highest place of a sum of two rows and a carry into the lowest place."""
+    x, y, z = sorted((a[0], b[0], carry), key=net.level)
+    generate = [net.sum_and_carry(x, y, z)[1]] + [net.conjunction(x, y) for x, y in zip(a[1:], b[1:], strict=True)]
+    propagate = [0] + [net.exclusive(x, y) for x, y in zip(a[1:], b[1:], strict=True)]
+    spans = Spans(net, generate, propagate)
+    spans.demand(len(a) - 1, deadline)
+    return spans.written()[0]
 
 
 def greater_before(net: Gates, wires: Wires, signed: bool, constant: int, deadline: int | None = None) -> int:

@@ -1,9 +1,10 @@
 """Graphs written out with short paths: sums in carry-save form, adders and comparisons that keep deadlines.
 
-The graph is written twice. First everything is as early as possible, whatever it costs; that gives the depth, and from the
-outputs back a deadline for every wire. Then every operation is written in the fewest gates if these keep the
-deadlines, else in a way that does. Words that only one sum reads are not added up before, and chains of ``and`` and ``or``
-of bits become trees in which the latest bit has the shortest way.
+The graph is written twice. First everything is as early as possible, whatever it costs; that gives the depth, and from
+the outputs back a deadline for every wire. Then every operation is written in the fewest gates if these keep the
+deadlines, else in a way that does. A sum that only another one reads is not added up before. Where others read it, too,
+they may still take its two rows, and only the carry into the place from which they read it. Chains of ``and`` and
+``or`` of bits become trees in which the latest bit has the shortest way.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
-from sklearn_htmc.circuit._carry_save import columns_of, two_rows
-from sklearn_htmc.circuit._graph import Graph, Node, Op, needed
+from sklearn_htmc.circuit._carry_save import Addend, Rows, rows_of
+from sklearn_htmc.circuit._graph import Graph, Node, Op, signed_powers
 from sklearn_htmc.circuit._netlist import Gates, Wires
 from sklearn_htmc.circuit._prefix import LATE, added, greater_before
+from sklearn_htmc.circuit._together import SUMS, Plan, Reading, Term
 
 Word = tuple[Wires, Node]  # wires, and the range they are known to keep
 Greater = Callable[[Gates, Wires, bool, int], int]
-Term = tuple[int, int]  # a node and its weight
 SomeGates = TypeVar("SomeGates", bound=Gates)
 
-_SUMS = {Op.ADD, Op.SUBTRACT, Op.SUM}
+_LATEST = 3  # other sums whose rows are tried one after the other; else those of all
 
 
 @dataclass(frozen=True)
@@ -58,94 +60,38 @@ def with_short_paths(
     writers : Writers
         How operations are written out in the fewest gates.
     """
-    plan = _Plan(graph)
+    few = of_few_gates(graph)
+    plan = Plan(graph)
     earliest = _Writing(plan, new(), writers)
     earliest.run()
     thrifty = _Writing(plan, new(), writers, earliest.deadlines())
     thrifty.run()
-    found = [of_few_gates(graph), thrifty.net, earliest.net]
-    return min(found, key=lambda net: (net.depth, len(net.live())))
+    return min((few, thrifty.net, earliest.net), key=lambda net: (net.depth, len(net.live())))
 
 
-class _Plan:
-    """What is written together: sums whose only reader is a sum, and bits whose only reader takes them in.
+@dataclass(frozen=True)
+class _Deadlines:
+    """What the earliest gates say of the others.
 
     Attributes
     ----------
-    order : list of (int, Node)
-        The nodes that outputs depend on.
-    inside : set of int
-        Nodes that are written by their reader.
+    words : dict of int to list of int
+        The latest level of every wire of a word for which the gates do not become deeper.
+    rows : dict of int to list of int
+        The same of the places of sums that are read before their carries have travelled.
+    carried : dict of (int, int) to int
+        The same of the carries into places of such sums.
+    early : dict of int to tuple of Reading
+        Of which other sums the rows are read by every sum.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.order = graph, needed(graph)
-        self.nodes = dict(self.order)
-        readers: dict[int, list[int]] = {number: [] for number in self.nodes}
-        for number, node in self.order:
-            for arg in node.args:
-                readers[arg].append(number)
-        outputs = set(graph.outputs)
-        self.inside: set[int] = set()
-        self._kind: dict[int, tuple[Op, int]] = {}
-        for number, node in reversed(self.order):
-            reader = readers[number][0] if len(readers[number]) == 1 and number not in outputs else None
-            self._place(number, node, reader)
-
-    def _place(self, number: int, node: Node, reader: int | None) -> None:
-        """Say whether a node belongs to its reader."""
-        if reader is not None and node.op in _SUMS and self.nodes[reader].op in _SUMS:
-            self.inside.add(number)
-        if node.op not in (Op.AND, Op.OR, Op.XOR, Op.NOT):
-            return
-        kind = self._kind.get(reader) if reader is not None else None
-        if kind is not None:
-            # Behind an inverter the opposite is looked at; "or" is "and" of what is inverted.
-            op, inverted = kind
-            inverted ^= self.nodes[reader].op is Op.NOT
-            if (
-                node.op is Op.NOT
-                or (node.op is Op.XOR) == (op is Op.XOR)
-                and (op is Op.XOR or (node.op is Op.OR) == inverted)
-            ):
-                self.inside.add(number)
-                self._kind[number] = op, inverted
-                return
-        if node.op is not Op.NOT:
-            self._kind[number] = (Op.XOR, 0) if node.op is Op.XOR else (Op.AND, int(node.op is Op.OR))
-
-    def terms(self, number: int) -> tuple[list[Term], int]:
-        """Return the words that a sum adds up, with their weights, and the constant."""
-        terms, constant, todo = list[Term](), 0, [(number, 1)]
-        while todo:
-            number, weight = todo.pop()
-            node = self.nodes[number]
-            if node.op is Op.SUM:
-                constant += weight * node.data[0]
-                weights: Iterable[int] = node.data[1:]
-            else:
-                s, t = node.data
-                weights = (1 << s, -(1 << t) if node.op is Op.SUBTRACT else 1 << t)
-            for arg, factor in zip(node.args, weights, strict=True):
-                (todo if arg in self.inside else terms).append((arg, weight * factor))
-        return terms, constant
-
-    def literals(self, number: int) -> tuple[Op, int, list[tuple[int, int]]]:
-        """Return what a bit is made of: "and" or "exclusive or", whether inverted, and bits, each inverted or not."""
-        op, inverted = self._kind[number]
-        literals, todo = list[tuple[int, int]](), [(number, inverted)]
-        while todo:
-            number, inverts = todo.pop()
-            node = self.nodes[number]
-            if node.op is Op.NOT:
-                inverts, inverted = (inverts ^ 1, inverted) if op is Op.AND else (0, inverted ^ 1)
-            for arg in node.args:
-                # An "or" is an inverted "and" of what is inverted, and so is all inside.
-                (todo if arg in self.inside else literals).append((arg, inverts))
-        return op, inverted, literals
+    words: dict[int, list[int]]
+    rows: dict[int, list[int]]
+    carried: dict[tuple[int, int], int]
+    early: dict[int, tuple[Reading, ...]]
 
 
-class _Writing:
+class _Writing(Generic[SomeGates]):
     """One way to write a graph out.
 
     Attributes
@@ -154,12 +100,13 @@ class _Writing:
         The gates.
     """
 
-    def __init__(
-        self, plan: _Plan, net: SomeGates, writers: Writers, deadlines: Mapping[int, list[int]] | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, net: SomeGates, writers: Writers, deadlines: _Deadlines | None = None) -> None:
         self.net = net
         self._plan, self._writers, self._deadlines = plan, writers, deadlines
         self._words: dict[int, Wires] = {}
+        self._rows: dict[int, Rows] = {}
+        self._carried: dict[tuple[int, int], int] = {}
+        self._early: dict[int, tuple[Reading, ...]] = {}
 
     def run(self) -> None:
         """Write all nodes."""
@@ -171,8 +118,8 @@ class _Writing:
                 self._words[number] = self._written(number, node)
         self.net.outputs = [self._words[number] for number in graph.outputs]
 
-    def deadlines(self) -> dict[int, list[int]]:
-        """Return the latest level of every wire of every word for which the netlist does not become deeper."""
+    def deadlines(self) -> _Deadlines:
+        """Return the latest levels for which the netlist does not become deeper."""
         net = self.net
         latest = [LATE] * net.size
         depth = net.depth
@@ -183,12 +130,20 @@ class _Writing:
             before = latest[number] - 1
             for wire in net.operands(number):
                 latest[wire >> 1] = min(latest[wire >> 1], before)
-        return {number: [latest[wire >> 1] for wire in word] for number, word in self._words.items()}
+        return _Deadlines(
+            {number: [latest[wire >> 1] for wire in word] for number, word in self._words.items()},
+            {
+                number: [min(latest[wire >> 1] for wire in wires) for wires in rows.wires]
+                for number, rows in self._rows.items()
+            },
+            {key: latest[wire >> 1] for key, wire in self._carried.items()},
+            self._early,
+        )
 
     def _written(self, number: int, node: Node) -> Wires:
         if node.op is Op.INPUT:
             return self.net.inputs[node.data[0]]
-        if node.op in _SUMS:
+        if node.op in SUMS:
             return self._sum(number, node)
         if node.op in (Op.AND, Op.OR, Op.XOR):
             return [self._tree(number)]
@@ -202,47 +157,126 @@ class _Writing:
 
     def _within(self, number: int, thrifty: Callable[[], Wires], fast: Callable[[], Wires]) -> Wires:
         """Return what is written with few gates if that keeps the deadlines, else what is written fast."""
-        if self._deadlines is not None:
-            before = self.net.size
-            wires = thrifty()
-            if all(self.net.level(wire) <= latest for wire, latest in zip(wires, self._deadlines[number], strict=True)):
-                return wires
-            self.net.forget(before)
-        return fast()
+        wires = None if self._deadlines is None else self._tried(thrifty, self._deadlines.words[number])
+        return fast() if wires is None else wires
+
+    def _tried(self, write: Callable[[], Wires], deadlines: Sequence[int]) -> Wires | None:
+        """Return what is written if that keeps the deadlines, else take it back."""
+        before = self.net.size
+        wires = write()
+        if all(self.net.level(wire) <= latest for wire, latest in zip(wires, deadlines, strict=True)):
+            return wires
+        self.net.forget(before)
+        return None
 
     def _deadline(self, number: int) -> int | None:
-        return None if self._deadlines is None else min(self._deadlines[number], default=LATE)
+        return None if self._deadlines is None else min(self._deadlines.words[number], default=LATE)
 
     # --- sums -------------------------------------------------------------------------------------
 
     def _sum(self, number: int, node: Node) -> Wires:
         terms, constant = self._plan.terms(number)
+        late = sorted(self._plan.readings(terms), key=self._level_of, reverse=True)
+        choices = [tuple(late[:count]) for count in sorted({*range(min(len(late), _LATEST) + 1), len(late)})]
+        if self._deadlines is None:
+            return self._earliest(number, node, terms, constant, choices)
+        deadlines = self._deadlines.words[number]
         words = [(self._words[arg], self._plan.nodes[arg]) for arg, _ in terms]
-        weights = [weight for _, weight in terms]
+        whole = Node(Op.SUM, tuple(arg for arg, _ in terms), (constant, *(w for _, w in terms)), node.low, node.high)
+        if node.args == whole.args:
+            whole = node
+        write = self._writers.write[whole.op]
+        wires = self._tried(lambda: write(self.net, whole, words), deadlines)
+        for early in choices:
+            if wires is None:
+                self._prepare(early)
+                make = partial(self._fast, node, terms, constant, early, deadlines)
+                wires = self._tried(make, deadlines)
+        if wires is None:
+            early = self._deadlines.early[number]
+            self._prepare(early)
+            wires = self._fast(node, terms, constant, early, deadlines)
+        return wires
 
-        def thrifty() -> Wires:
-            if number in self._plan.nodes and not self._plan.inside.intersection(node.args):
-                return self._writers.write[node.op](self.net, node, words)
-            whole = Node(Op.SUM, tuple(arg for arg, _ in terms), (constant, *weights), node.low, node.high)
-            return self._writers.write[Op.SUM](self.net, whole, words)
+    def _level_of(self, reading: Reading) -> int:
+        return max(map(self.net.level, self._words[reading.source][reading.shift :]))
 
-        return self._within(number, thrifty, lambda: self._carry_save(number, node, words, weights, constant))
+    def _earliest(
+        self, number: int, node: Node, terms: list[Term], constant: int, choices: list[tuple[Reading, ...]]
+    ) -> Wires:
+        """Write a sum with those rows of other sums with which it is known first."""
+        ranks = []
+        for early in choices:
+            self._prepare(early)
+            before = self.net.size
+            levels = [self.net.level(wire) for wire in self._fast(node, terms, constant, early, None)]
+            ranks.append((max(levels, default=0), sum(levels)))
+            self.net.forget(before)
+        self._early[number] = choices[ranks.index(min(ranks))]
+        return self._fast(node, terms, constant, self._early[number], None)
 
-    def _carry_save(
-        self, number: int, node: Node, words: Sequence[Word], weights: Sequence[int], constant: int
+    def _fast(
+        self, node: Node, terms: list[Term], constant: int, early: tuple[Reading, ...], deadlines: Sequence[int] | None
     ) -> Wires:
         net, width = self.net, node.width
-        deadlines = None if self._deadlines is None else self._deadlines[number]
-        if len(words) == 2 and not constant and max(weights) > 0:
+        if len(terms) == 2 and not constant and not early and max(weight for _, weight in terms) > 0:
             # Two rows: signs are repeated, which is cheaper here than a constant of many ones.
-            (a, u), (b, v) = sorted(zip(words, weights, strict=True), key=lambda pair: -pair[1])
-            rows = [_row(a, u, width), _row(b, abs(v), width)]
+            (a, u), (b, v) = sorted(terms, key=lambda pair: -pair[1])
+            row, other = self._row(a, u, width), self._row(b, abs(v), width)
             negated = int(v < 0)
-            return added(net, rows[0], [wire ^ negated for wire in rows[1]], negated, deadlines)
-        bits = [(wires, arg.signed, weight) for (wires, arg), weight in zip(words, weights, strict=True)]
-        first, a, b, carry = two_rows(net, columns_of(bits, constant, width))
-        onwards = None if deadlines is None else deadlines[first:]
-        return a[:first] + added(net, a[first:], b[first:], carry, onwards)
+            return added(net, row, [wire ^ negated for wire in other], negated, deadlines)
+        addends, constant = self._addends(terms, constant, early)
+        return rows_of(net, addends, constant, width).word(net, width, deadlines)
+
+    def _row(self, number: int, weight: int, width: int) -> Wires:
+        """Return the wires of a word times a power of two, as many as asked for."""
+        wires = [0] * (weight.bit_length() - 1) + self._words[number]
+        sign = wires[-1] if self._plan.nodes[number].signed else 0
+        return (wires + [sign] * (width - len(wires)))[:width]
+
+    def _addends(self, terms: list[Term], constant: int, early: tuple[Reading, ...]) -> tuple[list[Addend], int]:
+        """Return what a sum adds up if it reads the rows of some other sums."""
+        replaced = {term for reading in early for term in reading.replaced}
+        addends: list[Addend] = [
+            (self._words[arg], self._plan.nodes[arg].signed, weight)
+            for arg, weight in terms
+            if (arg, weight) not in replaced
+        ]
+        for reading in early:
+            wires = self._words[reading.source]
+            addends += [([wires[place]], False, weight) for place, weight in reading.left]
+            carried = self._carried[reading.source, reading.shift]
+            for power in signed_powers(reading.factor):
+                above, offset = self._rows[reading.source].above(reading.shift, carried, power)
+                addends += above
+                constant += offset
+        return addends, constant
+
+    def _prepare(self, early: Iterable[Reading]) -> None:
+        """Make the rows of other sums, and what they carry into the place from which they are read."""
+        for reading in early:
+            key = reading.source, reading.shift
+            if key not in self._carried:
+                rows = self._rows_of(reading.source)
+                deadline = None if self._deadlines is None else self._deadlines.carried.get(key)
+                self._carried[key] = rows.carry_into(self.net, reading.shift, deadline)
+
+    def _rows_of(self, number: int) -> Rows:
+        if number not in self._rows:
+            terms, constant = self._plan.terms(number)
+            width = self._plan.nodes[number].width
+            early: tuple[Reading, ...] = ()
+            if self._deadlines is None:
+                early = self._early[number]
+            else:
+                latest = self._deadlines.rows.get(number, [])
+                rows = rows_of(self.net, *self._addends(terms, constant, ()), width)
+                late = zip(rows.wires, latest, strict=False)
+                if any(self.net.level(wire) > limit for wires, limit in late for wire in wires):
+                    early = self._deadlines.early[number]
+            self._prepare(early)
+            self._rows[number] = rows_of(self.net, *self._addends(terms, constant, early), width)
+        return self._rows[number]
 
     # --- comparisons ------------------------------------------------------------------------------
 
@@ -268,7 +302,7 @@ class _Writing:
             outside.append((node.low, greater_before(net, wires, word.signed, node.low - 1, deadline) ^ 1))
         outside.sort(key=lambda pair: net.level(pair[1]))
         out = []
-        for place, wire in enumerate(_row((wires, word), 1, node.width)):
+        for place, wire in enumerate(self._row(arg, 1, node.width)):
             for limit, beyond in outside:
                 bit = limit >> place & 1
                 wire = net.conjunction(wire ^ bit, beyond ^ 1) ^ bit
@@ -289,10 +323,3 @@ class _Writing:
             wire = gate(heapq.heappop(ready)[1], heapq.heappop(ready)[1])
             heapq.heappush(ready, (net.level(wire), wire))
         return ready[0][1] ^ inverted
-
-
-def _row(word: Word, weight: int, width: int) -> Wires:
-    """Return the wires of a word times a power of two, as many as asked for."""
-    wires, node = word
-    wires = [0] * (weight.bit_length() - 1) + wires
-    return (wires + [wires[-1] if node.signed else 0] * (width - len(wires)))[:width]

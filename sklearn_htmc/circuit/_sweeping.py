@@ -1,7 +1,8 @@
 """Gates that compute the same although they are made differently: found by simulation, merged only when proved.
 
 Equal wires have equal values on random rows. Of two wires whose values agree, a window is looked at: the gates behind
-them down to a dozen wires. If they agree for all values of these, they are equal, whatever the rest of the circuit does.
+them down to a dozen wires. If they agree for all values of these, they are equal, whatever the rest of the circuit
+does.
 """
 
 from __future__ import annotations
