@@ -13,24 +13,20 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
+from sklearn_htmc.circuit._cuts import Cuts, Integers, Levels
 from sklearn_htmc.circuit._gates import Netlist
 from sklearn_htmc.circuit._graph import Graph, require_graph
+from sklearn_htmc.circuit._netlist import Gates
 from sklearn_htmc.circuit._sweeping import without_equal_gates
 
-Cut = frozenset[int]
-Signed = tuple[
-    Cut, int
-]  # a cut and the set of the remainders of its leaves, as bits: a quick test of sizes and subsets
-
-_N_CUTS = 8  # that a gate keeps
-_N_FLOWS = 2  # passes that share areas
+_N_FLOWS = 3  # passes that share areas
 _N_EXACT = 3  # passes that count tables
-_MODULUS = 61  # of the remainders of leaves, so that a set of them is a short integer
 _NO_LIMIT = 1 << 30
 _LEAST, _MOST = 3, 8  # inputs of a table
 
@@ -106,12 +102,12 @@ def _table_size(k: Any) -> int:
     return int(k)
 
 
-def mapped(net: Netlist, k: int) -> tuple[dict[int, tuple[int, ...]], int]:
+def mapped(net: Gates, k: int) -> tuple[dict[int, tuple[int, ...]], int]:
     """Cover the gates behind the outputs with look-up tables.
 
     Parameters
     ----------
-    net : Netlist
+    net : Gates
         The gates.
     k : int
         Inputs of a table.
@@ -124,189 +120,134 @@ def mapped(net: Netlist, k: int) -> tuple[dict[int, tuple[int, ...]], int]:
         Tables on the longest path.
     """
     driven = {wire for word in net.outputs for wire in word if wire > 1}
-    mapping = _Mapping(net, {wire >> 1 for wire in driven}, k)
-    mapping.run()
-    tables = {2 * number: tuple(sorted(mapping.best[number])) for number in mapping.used()}
-    inverters = set()
+    if not driven:
+        return {}, 0
+    gates = Levels.of(net)
+    mapping = _Mapping(gates, {gates.new[wire >> 1] for wire in driven}, k)
+    old = gates.old.tolist()
+    tables = {2 * old[gate]: tuple(old[leaf] for leaf in leaves) for gate, leaves in mapping.tables().items()}
+    depth = 0
     for wire in driven:
-        number = wire >> 1
-        if number not in mapping.operands:  # an inverter behind an input
-            if wire & 1:
-                tables[wire] = (number,)
-                inverters.add(wire)
+        gate = gates.new[wire >> 1]
+        behind_input = gate < gates.n_inputs and wire & 1  # an inverter
+        depth = max(depth, mapping.depths[gate] + behind_input)
+        if behind_input:
+            tables[wire] = (wire >> 1,)
         elif wire & 1 and wire ^ 1 in driven:  # both are read from outside
             tables[wire] = tables[wire ^ 1]
-    return tables, max(mapping.levels[wire >> 1] + (wire in inverters) for wire in driven) if driven else 0
+    return tables, depth
 
 
 class _Mapping:
-    """The state of the passes: cuts of every gate, the best one, and what follows from that.
+    """One cut for every gate, as passes find it.
 
     Attributes
     ----------
-    operands : dict of int to tuple of two int
-        Numbers of the gates or inputs that a live gate reads, in topological order.
-    best : dict of int to Cut
-        The cut of every gate that a table would have.
-    levels : list of int
-        Tables on the longest path to a gate.
+    depths : list of int
+        Tables on the longest path to every gate.
     """
 
-    def __init__(self, net: Netlist, roots: set[int], k: int) -> None:
-        self.k, self.roots = k, roots
-        self.operands: dict[int, tuple[int, int]] = {}
-        for number in net.live():
-            a, b = net.operands(number)
-            self.operands[number] = a >> 1, b >> 1
-        size = 1 + max((wire >> 1 for word in net.inputs for wire in word), default=0)
-        self._size = max(size, 1 + max(self.operands, default=0))
-        self.levels = [0] * self._size
-        self.best: dict[int, Cut] = {}
-        self._inputs = [wire >> 1 for word in net.inputs for wire in word]
-        self._cuts: dict[int, list[Signed]] = {}
-        self._reads = [0] * self._size
-        for number in (*(number for pair in self.operands.values() for number in pair), *roots):
-            self._reads[number] += 1
+    def __init__(self, gates: Levels, roots: set[int], k: int) -> None:
+        self._gates, self._roots, self._k = gates, sorted(roots), k
+        n = len(gates.old)
+        reads = np.bincount(np.append(gates.operands.ravel(), self._roots), minlength=n)
+        self._reads: list[int] = reads.tolist()
+        self._cuts = Cuts(gates, k)
+        self._run()
 
-    def run(self) -> None:
-        """Find a mapping."""
-        shared = [float(count) for count in self._reads]
-        self._enumerate(shared, None)
-        depth = max((self.levels[number] for number in self.roots), default=0)
-        for _ in range(_N_FLOWS):
+    def tables(self) -> dict[int, list[int]]:
+        """Return the leaves of every gate that a table drives."""
+        return {gate: self._best[gate] for gate in range(self._gates.n_inputs, len(self._reads)) if self._reads[gate]}
+
+    def _run(self) -> None:
+        readers = np.array(self._reads, dtype=np.float64)
+        best: Integers | None = None
+        limits: Integers | None = None
+        for _ in range(1 + _N_FLOWS):
+            self._cuts.find(readers, limits, best)
+            best = self._cuts.leaves[:, 0].copy()
+            self._best = _lists(best, len(best))
+            self.depths: list[int] = self._cuts.depths.tolist()
+            if limits is None:
+                depth = max(self.depths[root] for root in self._roots)
             self._count()
+            limits = np.array(self._limits(depth), dtype=np.int64)
             # Estimates of how many tables read a gate settle where they move only part of the way.
-            shared = [(before + 2 * now) / 3 for before, now in zip(shared, self._reads, strict=True)]
-            self._enumerate(shared, self._limits(depth))
+            readers = (readers + 2.0 * np.array(self._reads)) / 3.0
+        self._choices = {gate: self._choices_of(gate) for gate in range(self._gates.n_inputs, len(self._reads))}
         for _ in range(_N_EXACT):
-            self._count()
             self._recover(self._limits(depth))
-        self._count()
+            self._count()
 
-    def used(self) -> list[int]:
-        """Return the gates that tables drive."""
-        return [number for number in self.operands if self._reads[number]]
+    def _choices_of(self, gate: int) -> list[list[int]]:
+        return _lists(self._cuts.leaves[gate, : self._cuts.counts[gate]], len(self._reads))
 
     def _count(self) -> None:
         """Count how many tables and outputs read every gate."""
-        self._reads = [0] * self._size
-        for number in self.roots:
-            self._reads[number] = 1
-        for number in reversed(self.operands):
-            if self._reads[number]:
-                for leaf in self.best[number]:
-                    self._reads[leaf] += 1
+        reads = self._reads = [0] * len(self._reads)
+        for root in self._roots:
+            reads[root] = 1
+        for gate in range(len(reads) - 1, self._gates.n_inputs - 1, -1):
+            if reads[gate]:
+                for leaf in self._best[gate]:
+                    reads[leaf] += 1
 
     def _limits(self, depth: int) -> list[int]:
-        """Return the level that every gate may have."""
-        limits = [_NO_LIMIT] * self._size
-        for number in self.roots:
-            limits[number] = depth
-        for number in reversed(self.operands):
-            if self._reads[number]:
-                limit = limits[number] - 1
-                for leaf in self.best[number]:
+        """Return the depth that every gate may have."""
+        limits = [_NO_LIMIT] * len(self._reads)
+        for root in self._roots:
+            limits[root] = depth
+        for gate in range(len(limits) - 1, self._gates.n_inputs - 1, -1):
+            if self._reads[gate]:
+                limit = limits[gate] - 1
+                for leaf in self._best[gate]:
                     limits[leaf] = min(limits[leaf], limit)
         return limits
 
-    def _enumerate(self, shared: list[float], limits: list[int] | None) -> None:
-        """Find cuts anew: the earliest ones, or, where there are limits, those with the least share of tables."""
-        levels, areas = self.levels, [0.0] * self._size
-        level, area = levels.__getitem__, areas.__getitem__
-        cuts: dict[int, list[Signed]] = {number: [_itself(number)] for number in self._inputs}
-        for number, (a, b) in self.operands.items():
-            ranked: list[tuple[float, float, float, Cut, int]] = []
-            for cut, signature in self._merged(cuts[a], cuts[b], number).items():
-                late, cost = 1 + max(map(level, cut)), 1 + sum(map(area, cut))
-                if limits is None:
-                    ranked.append((late, len(cut), cost, cut, signature))
-                else:
-                    ranked.append((late > limits[number], cost, late + len(cut) / 16, cut, signature))
-            ranked.sort(key=_first_three)
-            kept = cuts[number] = _undominated((entry[3], entry[4]) for entry in ranked)
-            best = self.best[number] = kept[0][0]
-            levels[number] = 1 + max(map(level, best))
-            areas[number] = (1 + sum(map(area, best))) / max(shared[number], 1.0)
-            kept.append(_itself(number))
-        self._cuts = cuts
-
-    def _merged(self, of_a: list[Signed], of_b: list[Signed], number: int) -> dict[Cut, int]:
-        """Return the cuts of a gate that cuts of its operands make, and the one that is in use."""
-        k, merged = self.k, {}
-        for cut, signature in of_a:
-            for other, of_other in of_b:
-                both = signature | of_other
-                if both.bit_count() <= k:
-                    union = cut | other
-                    if len(union) <= k:
-                        merged[union] = both
-        if number in self.best:
-            cut = self.best[number]
-            merged[cut] = sum({1 << leaf % _MODULUS for leaf in cut})
-        return merged
-
     def _recover(self, limits: list[int]) -> None:
-        """Take for every gate the cut that needs the fewest tables that nothing else needs."""
-        levels, level = self.levels, self.levels.__getitem__
-        for number in self.operands:
-            used = self._reads[number] > 0
-            if used:
-                self._release(self.best[number])
-            found: tuple[tuple[bool, int, int, int], Cut] | None = None
-            for cut, _ in self._cuts[number][:-1]:
-                late = 1 + max(map(level, cut))
-                if late > limits[number] and found is not None:
-                    continue
-                tables = self._claim(cut)
-                self._release(cut)
-                rank = late > limits[number], tables, late, len(cut)
-                if found is None or rank < found[0]:
-                    found = rank, cut
-            if found is not None:
-                self.best[number], levels[number] = found[1], found[0][2]
-            if used:
-                self._claim(self.best[number])
+        """Take for every gate that a table drives the cut that needs the fewest tables that nothing else needs."""
+        depths, best, depth_of = self.depths, self._best, self.depths.__getitem__
+        for gate in range(self._gates.n_inputs, len(self._reads)):
+            if not self._reads[gate]:
+                depths[gate] = 1 + max(map(depth_of, best[gate]))
+                continue
+            self._release(best[gate])
+            ranked = []
+            for leaves in self._choices[gate]:
+                depth = 1 + max(map(depth_of, leaves))
+                if depth <= limits[gate]:
+                    tables = self._claim(leaves)
+                    self._release(leaves)
+                    ranked.append((tables, depth, len(leaves), leaves))
+            if ranked:
+                _, depths[gate], _, best[gate] = min(ranked)
+            else:
+                depths[gate] = 1 + max(map(depth_of, best[gate]))
+            self._claim(best[gate])
 
-    def _claim(self, cut: Cut) -> int:
+    def _claim(self, leaves: list[int]) -> int:
         """Let a table read its leaves; return the number of tables that this brings in, itself included."""
-        reads, operands, best = self._reads, self.operands, self.best
-        tables, todo = 1, [cut]
+        reads, best, n_inputs = self._reads, self._best, self._gates.n_inputs
+        tables, todo = 1, [leaves]
         while todo:
             for leaf in todo.pop():
                 reads[leaf] += 1
-                if reads[leaf] == 1 and leaf in operands:
+                if reads[leaf] == 1 and leaf >= n_inputs:
                     tables += 1
                     todo.append(best[leaf])
         return tables
 
-    def _release(self, cut: Cut) -> None:
+    def _release(self, leaves: list[int]) -> None:
         """Take back what `_claim` did."""
-        reads, operands, best = self._reads, self.operands, self.best
-        todo = [cut]
+        reads, best, n_inputs = self._reads, self._best, self._gates.n_inputs
+        todo = [leaves]
         while todo:
             for leaf in todo.pop():
                 reads[leaf] -= 1
-                if reads[leaf] == 0 and leaf in operands:
+                if reads[leaf] == 0 and leaf >= n_inputs:
                     todo.append(best[leaf])
 
 
-def _first_three(entry: tuple[Any, ...]) -> tuple[Any, ...]:
-    return entry[:3]
-
-
-def _itself(number: int) -> Signed:
-    return frozenset((number,)), 1 << number % _MODULUS
-
-
-def _undominated(cuts: Iterable[Signed]) -> list[Signed]:
-    """Return the first cuts, without those that have all leaves of an earlier one and more."""
-    kept: list[Signed] = []
-    for cut, signature in cuts:
-        for other, of_other in kept:
-            if not of_other & ~signature and other <= cut:
-                break
-        else:
-            kept.append((cut, signature))
-            if len(kept) == _N_CUTS:
-                break
-    return kept
+def _lists(leaves: Integers, none: int) -> list[list[int]]:
+    """Return rows of leaves without what fills them up."""
+    return [[leaf for leaf in row if leaf != none] for row in leaves.tolist()]
