@@ -42,9 +42,8 @@ def main(folder: Path) -> None:
     model = ResNetNormRegressor(0.003, max_edges=30, random_state=0).fit(X, y)
     circuit = compile_circuit(model, X, epsilon=0.05, y=y, input_formats=CONVERTERS, output_format=OUTPUT)
     error = np.sqrt(np.mean((simulate(circuit, X) - model.predict(X)) ** 2)) / np.std(y)
-    print(
-        f"{circuit.n_gates} gates, {circuit.depth} deep; {estimate_luts(circuit, k=4).n_luts} look-up tables of 4 inputs"
-    )
+    luts = estimate_luts(circuit, k=4).n_luts
+    print(f"{circuit.n_gates} gates, {circuit.depth} deep; {luts} look-up tables of 4 inputs")
     print(
         f"error to the model, ports included: {error:.3f} standard deviations of the target ({circuit.epsilon} allowed)"
     )

@@ -23,7 +23,9 @@ def test_the_example_hands_over_what_its_tools_agree_with(example, tmp_path, cap
     installed = [tool for tool in example.CHECKS if shutil.which(tool)]
     example.main(tmp_path)
     said = capsys.readouterr().out.splitlines()
-    assert [line for line in said if line.endswith(": no difference")] == [f"{tool}: no difference" for tool in installed]
+    assert [line for line in said if line.endswith(": no difference")] == [
+        f"{tool}: no difference" for tool in installed
+    ]
     assert {"model.v", "model.c"} <= {path.name for path in tmp_path.iterdir()}
     if not installed:
         pytest.skip("needs iverilog, verilator or a C compiler")

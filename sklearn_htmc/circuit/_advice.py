@@ -54,8 +54,9 @@ def advice(task: Task, circuit: Circuit) -> list[str]:
         )
     if long:
         texts.append(
-            f"{_listed([names[port] for port in long])} need words of {_LONG} bits or more: they are far from zero for "
-            "what they vary, or have outliers; centre or clip such features before the fit, or give input_formats."
+            f"words of {_LONG} bits or more are needed for {_listed([names[port] for port in long])}; centre or clip "
+            "features that are far from zero for what they vary or have outliers, give input_formats, or take a larger "
+            "epsilon."
         )
     return texts
 

@@ -124,8 +124,8 @@ def _steps(formats: Mapping[int, Format], n_ports: int) -> tuple[Floats, Floats]
 
 def _require_range(what: str, form: Format, values: Floats, remedy: str) -> None:
     low, high = form.decode([form.low, form.high]).tolist()
-    half = form.step / 2.0
-    outside = (values < low - half) | (values > high + half)
+    # Converters that cut off instead of rounding reach a step further.
+    outside = (values < low - form.step) | (values > high + form.step)
     if outside.any():
         raise ValueError(
             f"{what} must hold its values, and it ends at {low:g} and {high:g}: {int(outside.sum())} of {len(values)} "

@@ -44,7 +44,7 @@ def error_of(circuit, model, X):
 
 @pytest.mark.parametrize("regressor", [Ridge(), HistGradientBoostingRegressor(max_iter=3)], ids=["ridge", "trees"])
 @pytest.mark.parametrize("offset", [-1e8, 1e8])
-@pytest.mark.filterwarnings("ignore:.* need words of 24 bits:UserWarning")
+@pytest.mark.filterwarnings("ignore:words of 24 bits or more:UserWarning")
 def test_inputs_are_as_fine_as_their_bits_allow_where_that_is_enough(X, regressor, offset):
     """The first level asks for more than 31 bits per input, and is met by less."""
     model = regressor.fit(X + offset, X @ WEIGHTS)
@@ -54,7 +54,7 @@ def test_inputs_are_as_fine_as_their_bits_allow_where_that_is_enough(X, regresso
     assert 26 <= max(form.width for form in circuit.input_formats) <= 31
 
 
-@pytest.mark.filterwarnings("ignore:.* need words of 24 bits:UserWarning")
+@pytest.mark.filterwarnings("ignore:words of 24 bits or more:UserWarning")
 def test_what_needs_31_bits_per_input_is_found(X, ridge):
     circuit = compile_circuit(ridge, X, epsilon=1e-8, effort=0)
     assert circuit.error <= 1e-8
@@ -62,7 +62,7 @@ def test_what_needs_31_bits_per_input_is_found(X, ridge):
 
 @pytest.mark.parametrize("offset", [0.0, 1e6, 1e9, 1e12])
 @pytest.mark.parametrize("regressor", [Ridge(), HistGradientBoostingRegressor(max_iter=3)], ids=["ridge", "trees"])
-@pytest.mark.filterwarnings("ignore:.* need words of 24 bits:UserWarning")
+@pytest.mark.filterwarnings("ignore:words of 24 bits or more:UserWarning")
 def test_where_inputs_cannot_be_fine_enough_the_best_error_and_the_remedy_are_said(X, regressor, offset):
     model = regressor.fit(X + offset, X @ WEIGHTS)
     epsilon = 1e-15 if offset == 0.0 else 1e-4 if isinstance(regressor, Ridge) else 1e-2

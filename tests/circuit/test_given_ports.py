@@ -338,7 +338,7 @@ def test_long_words_and_outliers_are_warned_of(rows):
     weights = np.ones(len(y))
     weights[7] = 0.0
     for table, message in (
-        (far, r"^x0 need words of 24 bits or more"),
+        (far, r"^words of 24 bits or more are needed for x0; centre"),
         (outlier, r"^a single value sets the range of x1"),
     ):
         model = LinearRegression().fit(table, y, weights)

@@ -289,6 +289,7 @@ def test_a_correction_lowers_the_error(network, rng):
     assert quantise._error(corrected.units, sample) < 0.3 * quantise._error(moved.units, sample)
 
 
+@pytest.mark.filterwarnings("ignore:words of 24 bits or more:UserWarning")
 @pytest.mark.parametrize("epsilon", [0.2, 0.05, 0.001, 1e-5])
 def test_the_measured_error_is_within_epsilon(small, rng, epsilon):
     X = rng.uniform(-2.0, 2.0, size=(100, small.n_features))
