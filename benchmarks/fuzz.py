@@ -31,14 +31,22 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeRegressor
 
 from sklearn_htmc import CircuitRegressor, DeepSplineRegressor, ResNetNormRegressor
-from sklearn_htmc.circuit import Circuit, compile_circuit, simulate, to_c, to_verilog, verify
+from sklearn_htmc.circuit import Circuit, Format, compile_circuit, simulate, to_c, to_verilog, verify
 
 PEERS = (LinearRegression, DecisionTreeRegressor, RandomForestRegressor)
-_NOTHING_LEFT = "alpha is "  # begins the warning of a strength above one
+_KNOWN = ("alpha is ", "words of 24 bits or more", "a single value sets")  # begin warnings that are meant
 _RELATIVE = 1e-6  # by which two measurements of an error may differ
 _ROUNDING = 1e-12  # of the largest value: what a sum in floating point may lose
 _CONSTANT = 1e-12  # relative spread below which a target counts as constant and its unit is 1
-_REFUSALS = ("no circuit", "does not reach", "not finite")  # what compile_circuit may say of a valid problem
+# What compile_circuit may say of a valid problem.
+_REFUSALS = (
+    "no circuit",
+    "does not reach",
+    "not finite",
+    "must hold its values",
+    "must be those that the circuit",
+    "must have scale=1 and offset=0 for a circuit",
+)
 
 
 @dataclass
@@ -152,7 +160,33 @@ def make(seed: int) -> Case:
     # Trees of scikit-learn hold their features in single precision.
     X, y, weights = _problem(rng, wide=30 if isinstance(model, PEERS[1:]) else 150)
     options = {"effort": int(rng.choice([0, 0, 0, 1])), "method": str(rng.choice(["auto", "round", "grow"]))}
-    return Case(X, y, weights, model, float(10.0 ** rng.uniform(-4, 0)), options)
+    epsilon = float(10.0 ** rng.uniform(-4, 0))
+    return Case(X, y, weights, model, epsilon, options | _ports(rng, X.astype(np.float64), y.astype(np.float64)))
+
+
+def _ports(rng: np.random.Generator, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Return what is asked of the ports: nothing, or formats that cover the data, exactly or with some room."""
+    if rng.random() < 0.6:
+        return {}
+    asked: dict[str, Any] = {"saturate_inputs": bool(rng.random() < 0.5)}
+    if rng.random() < 0.7:
+        chosen = np.flatnonzero(rng.random(X.shape[1]) < 0.7).tolist()
+        asked["input_formats"] = {port: _format(rng, X[:, port], int(rng.integers(2, 25))) for port in chosen}
+    if rng.random() < 0.5:
+        columns = y.reshape(len(y), -1).T
+        formats = [_format(rng, column, int(rng.integers(4, 25))) for column in columns]
+        asked["output_format"] = formats[0] if len(formats) == 1 else [*formats[:-1], None]
+    return asked
+
+
+def _format(rng: np.random.Generator, column: np.ndarray, bits: int) -> Format:
+    low, high = float(column.min()), float(column.max())
+    room = (high - low) * rng.choice([0.0, 0.1, 3.0]) or abs(low) or 1.0
+    low, high = low - room, high + room
+    if rng.random() < 0.5:
+        return Format.spanning(bits, low, high)
+    exponent = math.frexp(max(abs(low), abs(high)))[1] - bits
+    return Format.of_bits(bits + 1, exponent, signed=True)
 
 
 # Measurements
@@ -206,7 +240,7 @@ def _step(name: str, report: Report, seed: int, case: Case, refusals: Sequence[s
         found = [
             f"{w.category.__name__}: {w.message}"
             for w in caught
-            if not issubclass(w.category, ConvergenceWarning) and not str(w.message).startswith(_NOTHING_LEFT)
+            if not issubclass(w.category, ConvergenceWarning) and not str(w.message).startswith(_KNOWN)
         ]
         if found:
             report.findings.append(f"seed {seed}: {name} warns: {sorted(set(found))}; {case}")
@@ -259,7 +293,8 @@ def _check_error(circuit: Circuit, reference: np.ndarray, case: Case, report: Re
     targets = np.asarray(case.y, dtype=np.float64).reshape(len(case.X), -1)
     weights = np.ones(len(targets)) if case.weights is None else case.weights
     used = weights > 0
-    found, slack = measured(simulate(circuit, case.X)[used], reference[used], targets[used], weights[used])
+    simulated = simulate(circuit, case.X).reshape(reference.shape)
+    found, slack = measured(simulated[used], reference[used], targets[used], weights[used])
     if not circuit.error <= case.epsilon:
         report.findings.append(f"seed {seed}: error {circuit.error!r} is above epsilon; {case}")
     if not abs(circuit.error - found) <= _RELATIVE * found + slack:

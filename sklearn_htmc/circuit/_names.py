@@ -11,12 +11,13 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Keywords of C99, C11, C23 and C++ up to 20, and what the standards reserve beside them in every file.
+# Keywords of C99, C11, C23 and C++ up to 26, and what the standards reserve beside them in every file.
 _C_WORDS = _words(
     """
     alignas alignof and and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bitand bitor bool break case
     catch char char8_t char16_t char32_t class co_await co_return co_yield compl complex concept const const_cast
-    consteval constexpr constinit continue decltype default delete do double dynamic_cast else enum explicit export
+    consteval constexpr constinit continue contract_assert decltype default delete do double dynamic_cast else enum
+    explicit export
     extern false final float for fortran friend goto if imaginary import inline int linux long main module mutable
     namespace new noexcept noreturn not not_eq nullptr operator or or_eq override private protected public register
     reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast std struct switch
@@ -58,6 +59,7 @@ _C_LIBRARY = _words(
     wcscmp wcscoll wcscpy wcscspn wcsftime wcslen wcsncat wcsncmp wcsncpy wcspbrk wcsrchr wcsrtombs wcsspn wcsstr
     wcstod wcstof wcstoimax wcstok wcstol wcstold wcstoll wcstombs wcstoul wcstoull wcstoumax wcsxfrm wctob wctomb
     wctrans wctrans_t wctype wctype_t wint_t wmemchr wmemcmp wmemcpy wmemmove wmemset wprintf write wscanf y0 y1 yn
+    call_once free_aligned_sized free_sized memalignment memset_explicit nullptr_t thrd_t tss_t unreachable
     """
 )
 
@@ -66,7 +68,7 @@ _C_PATTERN = re.compile(
     r"""
       u?int\w*_t | U?INT\w*(_MAX|_MIN|_C|_WIDTH) | (SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(MAX|MIN|WIDTH)
     | (S?CHAR|SHRT|LONG|LLONG|UCHAR|USHRT|ULONG|ULLONG|MB_LEN|CHAR)_(MAX|MIN|BIT|WIDTH) | (PRI|SCN)\w+
-    | n\d+ | [axys]
+    | stdc_\w+ | n\d+ | [axys] | codes | words | rows | port | missing
     """,
     re.VERBOSE,
 )
@@ -134,6 +136,12 @@ def _check_verilog_name(text: Any, what: str) -> None:
         raise _no_identifier(text, "Verilog", what)
     words = _VERILOG_WORDS | _SYSTEM_VERILOG_WORDS
     _refuse(text, "Verilog", words, taken=_VERILOG_PATTERN.fullmatch(text) is not None, what=what)
+
+
+def comment_text(text: str) -> str:
+    """Return a text as it can stand in a comment of C or Verilog: in one line, without the marks of comments."""
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=[*/])", " ", printable)
 
 
 def _no_identifier(name: Any, language: str, what: str = "name") -> ValueError:

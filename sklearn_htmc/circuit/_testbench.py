@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_htmc.circuit._c import to_c
+from sklearn_htmc.circuit._c import port_kinds, to_c
 from sklearn_htmc.circuit._fixed_point import Format, Integers
 from sklearn_htmc.circuit._graph import Graph, Op, needed, require_graph
 from sklearn_htmc.circuit._simulate import encode, simulate_codes
@@ -31,6 +30,7 @@ def to_testbench(
     max_levels: int | None = None,
     clock: str = "clk",
     enable: str | None = None,
+    word: str = "least",
 ) -> dict[str, str]:
     """Return a circuit in Verilog and C with programs that check both against `simulate_codes`.
 
@@ -46,6 +46,7 @@ def to_testbench(
     ``model_test.sv``       its test bench, which reads ``model_vectors.hex`` from where it is started
     ``model_vectors.hex``   a row per line: the outputs, then the inputs, the last port first
     ``model.c``             the function, as of `to_c`
+    ``model.h``             its header
     ``model_test.c``        a program with the same vectors
     ======================  ==================================================================================
 
@@ -67,6 +68,8 @@ def to_testbench(
         Folder that the files are written to, which is made if it is not there; None writes nothing.
     registers, max_levels, clock, enable
         As of `to_verilog`.
+    word : {"least", "int32"}, default="least"
+        As of `to_c`.
 
     Returns
     -------
@@ -92,13 +95,13 @@ def to_testbench(
     >>> circuit = build.graph([build.at_most(build.input(0), 63)], [0])
     >>> files = to_testbench(circuit, np.array([[63.0], [64.0]]), "late")
     >>> sorted(files)
-    ['late.c', 'late.v', 'late_test.c', 'late_test.sv', 'late_vectors.hex']
+    ['late.c', 'late.h', 'late.v', 'late_test.c', 'late_test.sv', 'late_vectors.hex']
     >>> files["late_vectors.hex"].split()[:2]  # one bit and eight: 1 for 63, 0 for 64
     ['13f', '040']
     """
     require_graph(circuit)
     verilog, latency = module(circuit, name, registers=registers, max_levels=max_levels, clock=clock, enable=enable)
-    source = to_c(circuit, name)
+    source = to_c(circuit, name, word=word)
     inputs = _rows(circuit, X)
     outputs = simulate_codes(circuit, inputs)
     bench = _Bench(circuit, name, len(inputs), latency, clock if latency else None, enable if latency else None)
@@ -107,7 +110,8 @@ def to_testbench(
         f"{name}_test.sv": bench.text(),
         f"{name}_vectors.hex": _hex_lines(circuit, inputs, outputs),
         f"{name}.c": source,
-        f"{name}_test.c": _c_program(source, name, inputs, outputs),
+        f"{name}.h": to_c(circuit, name, word=word, header=True),
+        f"{name}_test.c": _c_program(circuit, name, word, inputs, outputs),
     }
     if directory is not None:
         folder = Path(directory)
@@ -261,19 +265,15 @@ class _Bench:
 # --- C --------------------------------------------------------------------------------------------
 
 
-def _c_program(source: str, name: str, inputs: Integers, outputs: Integers) -> str:
-    """Return a program that calls a function on all rows; the types of its arguments are those of its source."""
-    found = re.search(rf"^void {name}\(const (\w+) \*x, (\w+) \*y\)$", source, flags=re.MULTILINE)
-    if found is None:  # pragma: no cover
-        raise AssertionError("the text of the function has changed")
-    of_x, of_y = found.groups()
+def _c_program(circuit: Graph, name: str, word: str, inputs: Integers, outputs: Integers) -> str:
+    """Return a program that calls a function on all rows."""
+    of_x, of_y = (kind.name for kind in port_kinds(circuit, word))
     n_rows, n_in, n_out = len(inputs), max(inputs.shape[1], 1), outputs.shape[1]
     return f"""\
 /* Checks {name} against {n_rows} rows. */
 #include <stdint.h>
 #include <stdio.h>
-
-void {name}(const {of_x} *x, {of_y} *y);
+#include "{name}.h"
 
 static const {of_x} inputs[{n_rows}][{n_in}] = {{
 {_c_rows(inputs)}

@@ -111,8 +111,7 @@ def write_circuit(emit: Emitter, graph: Graph, X: str) -> str:
             words.add(numbers, _sums(emit, words, numbers))
         else:
             words.add(numbers, _written(emit, words, op, numbers), bits=_ENTRIES[op].to_bits)
-    codes = emit.cast(words.gather(np.array(graph.outputs), bits=False), np.float64)
-    y = _times_power(emit, codes, [form.exponent for form in graph.output_formats])
+    y = _values(emit, emit.cast(words.gather(np.array(graph.outputs), bits=False), np.float64), graph.output_formats)
     return emit("Transpose", y, perm=[1, 0])
 
 
@@ -199,15 +198,34 @@ def _sums(emit: Emitter, words: _Words, numbers: Sequence[int]) -> str:
     return emit("Add", total, constants) if constants.any() else total
 
 
+# Both conversions are the operations of `Format` one by one, so that they round alike.
+
+
 def _codes(emit: Emitter, X: str, ports: Sequence[int], graph: Graph) -> str:
     """Write `Format.encode` for some ports: nearest codes, ties to even, saturated."""
     forms: list[Format] = [graph.input_formats[port] for port in ports]
     low, high = _column([form.low for form in forms]), _column([form.high for form in forms])
-    columns = emit("Gather", emit("Transpose", X, perm=[1, 0]), np.array(ports), axis=0)
-    scaled = _times_power(emit, columns, [-form.exponent for form in forms])
+    values = emit("Gather", emit("Transpose", X, perm=[1, 0]), np.array(ports), axis=0)
+    scales, offsets = _units(forms)
+    values = emit("Sub", values, offsets) if offsets.any() else values
+    values = emit("Div", values, scales) if (scales != 1.0).any() else values
+    scaled = _times_power(emit, values, [-form.exponent for form in forms])
     inside = emit("Min", emit("Max", scaled, low.astype(np.float64)), high.astype(np.float64))
     codes = emit.cast(emit("Round", inside), np.int64)
     return emit("Min", emit("Max", codes, low), high)  # long bounds are no doubles
+
+
+def _values(emit: Emitter, codes: str, forms: Sequence[Format]) -> str:
+    """Write `Format.decode` for some ports."""
+    scales, offsets = _units(forms)
+    values = emit("Mul", codes, scales) if (scales != 1.0).any() else codes
+    values = _times_power(emit, values, [form.exponent for form in forms])
+    return emit("Add", values, offsets) if offsets.any() else values
+
+
+def _units(forms: Sequence[Format]) -> tuple[Floats, Floats]:
+    """Return scales and offsets as columns."""
+    return np.array([[form.scale] for form in forms]), np.array([[form.offset] for form in forms])
 
 
 def _times_power(emit: Emitter, values: str, exponents: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from graphs import (
     trees,
 )
 
-from sklearn_htmc.circuit import Builder, Format, Op, simulate
+from sklearn_htmc.circuit import Builder, Format, Graph, Op, simulate, verify
 from sklearn_htmc.circuit._graph import needed
 from sklearn_htmc.export import to_onnx
 
@@ -78,6 +78,32 @@ def test_features_are_rounded_and_saturated_as_in_the_simulation(exponent, rng):
         columns = [np.ldexp(near, form.exponent) for form in graph.input_formats]
     ends = np.array([np.inf, -np.inf, 1.7e308, -1.7e308, 5e-324, -5e-324, 0.0, -0.0])
     X = np.column_stack([np.concatenate([column, ends]) for column in columns])
+    assert np.array_equal(computed(graph, X), simulate(graph, X))
+
+
+def test_ports_with_units_convert_as_the_simulation_does(rng):
+    """Scales that are no powers of two, offsets, extreme steps, plain ports between them; outputs wider than nodes."""
+    forms = [
+        Format(0, 1023, 0, scale=0.0048, offset=-1.5),
+        Format(-100, 100, -3),
+        Format(-2048, 2047, -4, scale=1 / 3, offset=1e3),
+        Format(0, 255, -900, scale=7.1e250),
+        Format(0, 255, 0, offset=20.0),
+    ]
+    build = Builder(forms)
+    words = [build.saturated_input(port) for port in range(len(forms))]
+    nodes = [*words, build.sum([(words[0], 1), (words[2], -4)], 7)]
+    outputs = [
+        Format(-(1 << 20), 1 << 20, -e, scale=s, offset=o)
+        for e, s, o in [(0, 1, 0), (1, 0.1, 5), (2, 3, -0.1), (3, 1, 2), (4, 0.7, 0), (5, 1e-9, 1e5)]
+    ]
+    graph = build.graph(nodes, [0] * len(nodes))
+    graph = Graph(graph.nodes, graph.outputs, graph.input_formats, tuple(outputs))
+    verify(graph)
+    halves = np.arange(-40, 1100) / 2.0
+    columns = [form.offset + form.scale * np.ldexp(halves, form.exponent) for form in forms]
+    X = np.column_stack(columns)
+    X = np.vstack([X, np.nextafter(X, np.inf), np.nextafter(X, -np.inf), rng.permuted(X, axis=0)])
     assert np.array_equal(computed(graph, X), simulate(graph, X))
 
 

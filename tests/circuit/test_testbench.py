@@ -226,7 +226,7 @@ def test_files_are_those_that_are_returned(rng, tmp_path):
     graph = network(4)
     X = some_rows(graph, rng)
     files = to_testbench(graph, X, "m", directory=tmp_path / "new" / "folder", registers=1)
-    assert sorted(files) == ["m.c", "m.v", "m_test.c", "m_test.sv", "m_vectors.hex"]
+    assert sorted(files) == ["m.c", "m.h", "m.v", "m_test.c", "m_test.sv", "m_vectors.hex"]
     assert {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()} == files
     assert files == to_testbench(graph, X, "m", registers=1)
 

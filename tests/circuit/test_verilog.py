@@ -143,7 +143,7 @@ def test_comments_say_names_units_and_errors():
     assert lines[0] == f"// Written by sklearn-htmc {__version__}. Combinational."
     said = "epsilon 0.05, error 0.0412, on other rows 0.07"
     assert lines[1] == f"// Difference from the model, in standard deviations of the target: {said}."
-    assert lines[3] == '    input [9:0] x0,  // 0 .. 1023 times 0.005 plus -0.5, "verilator lint_off ALL"'
+    assert lines[3] == '    input [9:0] x0,  // 0 .. 1023 times 0.005 minus 0.5, "verilator lint_off ALL"'
     assert lines[4] == r'    input [2:0] x1,  // 0 .. 7 times 2^-3, "two\nlines*/\u00e9"'
     assert lines[5] == "    output [10:0] y0  // 0 .. 1030 times 2^-2"
 
