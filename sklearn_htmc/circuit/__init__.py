@@ -8,6 +8,7 @@ from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._gates import count_gates
 from sklearn_htmc.circuit._graph import Builder, Graph, Node, Op, verify
 from sklearn_htmc.circuit._lower import Tree, TreeEnsemble, lower
+from sklearn_htmc.circuit._luts import LutEstimate, estimate_luts
 from sklearn_htmc.circuit._profile import CircuitProfile, circuit_profile
 from sklearn_htmc.circuit._simulate import decode, encode, simulate, simulate_codes
 from sklearn_htmc.circuit._testbench import to_testbench
@@ -20,6 +21,7 @@ __all__ = [
     "CircuitProfile",
     "Format",
     "Graph",
+    "LutEstimate",
     "Node",
     "Op",
     "SparseNetwork",
@@ -30,6 +32,7 @@ __all__ = [
     "count_gates",
     "decode",
     "encode",
+    "estimate_luts",
     "lower",
     "simulate",
     "simulate_codes",

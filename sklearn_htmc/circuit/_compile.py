@@ -15,7 +15,7 @@ import numpy as np
 
 from sklearn_htmc._threads import one_blas_thread
 from sklearn_htmc.circuit._advice import advice, remedy
-from sklearn_htmc.circuit._circuit import Circuit
+from sklearn_htmc.circuit._circuit import OBJECTIVES, Circuit
 from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._frames import names_of, names_of_fit
 from sklearn_htmc.circuit._gates import count_gates
@@ -49,6 +49,7 @@ def compile_circuit(
     sample_weight: Any = None,
     method: str = "auto",
     effort: int | str = "auto",
+    objective: str = "gates",
     input_formats: Mapping[int | str, Format] | None = None,
     output_format: Format | Sequence[Format | None] | None = None,
     saturate_inputs: bool | Sequence[int | str] = True,
@@ -88,6 +89,10 @@ def compile_circuit(
         of 120 to 1,200 gates and 1 for others. A count of operations, not a clock, bounds every search, so that results
         are repeatable; it is some seconds for 1,000 gates and about a minute for 20,000. Above 25,000 gates and below
         ``epsilon=1e-9`` there is none.
+    objective : {"gates", "depth"}, default="gates"
+        How the circuit that was found is written in gates. "gates": in the fewest. "depth": on short paths, with
+        carry-save sums and adders and comparisons of logarithmic depth where the longest paths need them; the integers
+        are the same, `n_gates` and `depth` count what is written, and it is never deeper.
     input_formats : mapping from int or str to Format, default=None
         Formats of some input ports, by number or name of the feature: the words that sensors deliver. What rounding to
         these words does is part of the error, and low bits that the circuit does not need are dropped inside, without a
@@ -114,10 +119,11 @@ def compile_circuit(
     TypeError
         If the model is of a type that is not supported; the text lists what is.
     ValueError
-        If epsilon is not a positive, finite number, method or effort is none of the above, X does not fit the model,
-        is a frame with other columns, or holds NaN, if formats are given to features that do not exist, or do not hold
-        the values of X or of the predictions, if `predict` of the model is not the function of its parameters
-        (that of a subclass, say), or no circuit reaches epsilon; the text says the best error and what can be done.
+        If epsilon is not a positive, finite number, method, effort or objective is none of the above, X does not fit
+        the model, is a frame with other columns, or holds NaN, if formats are given to features that do not exist, or
+        do not hold the values of X or of the predictions, if `predict` of the model is not the function of its
+        parameters (that of a subclass, say), or no circuit reaches epsilon; the text says the best error and what can
+        be done.
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
 
@@ -143,7 +149,7 @@ def compile_circuit(
     >>> bool(circuit.error <= 0.05)
     True
     """
-    way = Way(method, effort, verbose, keep=True)
+    way = Way(method, effort, verbose, keep=True, objective=objective)
     asked = Asked(input_formats, output_format, saturate_inputs)
     search = search_circuit(model, X, y, epsilon=epsilon, sample_weight=sample_weight, way=way, asked=asked)
     if search.circuit is None:
@@ -159,7 +165,7 @@ class Way:
 
     Attributes
     ----------
-    method, effort, verbose
+    method, effort, verbose, objective
         As in `compile_circuit`.
     keep : bool
         Whether an interrupt ends the searches only.
@@ -169,6 +175,7 @@ class Way:
     effort: int | str = "auto"
     verbose: int = 0
     keep: bool = False
+    objective: str = "gates"
 
     def __post_init__(self) -> None:
         """Refuse what is not known."""
@@ -177,6 +184,8 @@ class Way:
         is_level = isinstance(self.effort, Integral) and not isinstance(self.effort, bool)
         if not (is_level and 0 <= int(self.effort) < len(_SHARES)) and self.effort != "auto":
             raise ValueError(f'effort must be "auto" or an integer from 0 to {len(_SHARES) - 1}, got {self.effort!r}.')
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}.")
 
     @property
     def rounds(self) -> bool:
@@ -268,7 +277,8 @@ def search_circuit(
         n_rows = min(_ELSEWHERE, 2 * len(sample.X))
         elsewhere = sample_elsewhere(sample, form, n_rows, _UNSEEN).error_of(tries.best)
         circuit = task.in_raw_units(tries.best)
-        circuit = replace(circuit, error_elsewhere=elsewhere, feature_names=names_of_fit(model) or names_of(X))
+        names = names_of_fit(model) or names_of(X)
+        circuit = replace(circuit, error_elsewhere=elsewhere, feature_names=names, objective=way.objective)
         verify(circuit)
         return Search(circuit, tries.best.error, advice=advice(task, circuit))
 

@@ -2,7 +2,7 @@
 
 Nothing here is an estimate. `Netlist.of` builds the whole Boolean circuit, with all constants propagated, and
 `count_gates` counts it. All two-input functions cost one gate, so an inverter is free: it is a mark on a wire.
-A wire is an integer, twice the number of its gate plus one if it is inverted; 0 and 1 are the constants.
+`_netlist` says what wires are.
 """
 
 from __future__ import annotations
@@ -11,43 +11,48 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
+from sklearn_htmc.circuit._carry_save import distinct
 from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
+from sklearn_htmc.circuit._netlist import Gates, Wires
+from sklearn_htmc.circuit._short_paths import Greater, Word, Writers, with_short_paths
 
-Wires = list[int]
+__all__ = [
+    "Gates",
+    "Greater",
+    "Netlist",
+    "Wires",
+    "Word",
+    "clamp",
+    "count_gates",
+    "extended",
+    "greater_in_halves",
+    "greater_serially",
+    "heap_of_adders",
+    "row_of_adders",
+    "ways_to_compare",
+]
 
 MAX_GATES = 30_000_000  # about 4 GB
-_SHIFT = 26  # bits of a wire
-_MASK = (1 << _SHIFT) - 1
 
 
-class Netlist:
-    """Two-input gates in topological order.
-
-    Attributes
-    ----------
-    outputs : list of list of int
-        Wires of every output word, lowest bit first.
-    inputs : list of list of int
-        Wires of every input port.
-    """
-
-    def __init__(self) -> None:
-        # A gate is one integer, for speed: its two wires, negated where it is an exclusive or; 0 for inputs.
-        self._gates: list[int] = [0]
-        self._known: dict[int, int] = {}
-        self._levels: list[int] = []
-        self.inputs: list[Wires] = []
-        self.outputs: list[Wires] = []
+class Netlist(Gates):
+    """Two-input gates in topological order, those of a graph."""
 
     @classmethod
     def of(cls, graph: Graph) -> Netlist:
-        """Write a graph out in gates.
+        """Write a graph out in gates, as few as possible or, if that is its objective, on short paths.
 
         Raises
         ------
         ValueError
             If there are more than 30 million of them.
         """
+        if getattr(graph, "objective", "gates") == "depth":
+            return with_short_paths(graph, cls, cls._of_few_gates, Writers(_WRITE, ways_to_compare(graph)))
+        return cls._of_few_gates(graph)
+
+    @classmethod
+    def _of_few_gates(cls, graph: Graph) -> Netlist:
         net = cls()
         for form in graph.input_formats:
             net.inputs.append(net.word(form.width))
@@ -62,166 +67,9 @@ class Netlist:
             else:
                 args = [(words[arg], graph.nodes[arg]) for arg in node.args]
                 words[number] = _WRITE[node.op](net, node, args)
-            if len(net._gates) > MAX_GATES:
-                raise ValueError(
-                    f"the circuit has more than {MAX_GATES:,} gates; make the model smaller or epsilon larger."
-                )
+            net.refuse_more_than(MAX_GATES)
         net.outputs = [words[number] for number in graph.outputs]
         return net
-
-    def word(self, width: int) -> Wires:
-        """Return new wires that no gate drives."""
-        first = len(self._gates)
-        self._gates += [0] * width
-        return [2 * number for number in range(first, first + width)]
-
-    def conjunction(self, a: int, b: int) -> int:
-        """Return the wire "a and b"."""
-        if a > b:
-            a, b = b, a
-        if a <= 1:
-            return b if a else 0
-        if a ^ b <= 1:
-            return a if a == b else 0
-        if self._gates[a >> 1] > 0 or self._gates[b >> 1] > 0:
-            simpler = self._simplified(a, b)
-            if simpler is not None:
-                return simpler
-        return self._gate(a << _SHIFT | b)
-
-    def exclusive(self, a: int, b: int) -> int:
-        """Return the wire "a or b, but not both"."""
-        inverted = (a ^ b) & 1
-        a, b = (a & ~1, b & ~1) if a < b else (b & ~1, a & ~1)
-        if a == b:
-            return inverted
-        if a == 0:
-            return b ^ inverted
-        return self._gate(-(a << _SHIFT | b)) ^ inverted
-
-    def sum_and_carry(self, a: int, b: int, carry: int) -> tuple[int, int]:
-        """Return the two wires of a full adder."""
-        half = self.exclusive(a, b)
-        if carry <= 1:
-            return half ^ carry, self.conjunction(a ^ carry, b ^ carry) ^ carry
-        generated = self.conjunction(a, b)
-        total = self.exclusive(half, carry)
-        if a > 1 and b > 1 and generated > 1 and half > 1 and half ^ carry > 1:
-            # Most gates are made here, and they hardly ever simplify.
-            propagated = self._gate(half << _SHIFT | carry if half < carry else carry << _SHIFT | half)
-            if generated < propagated:
-                return total, self._gate((generated ^ 1) << _SHIFT | propagated ^ 1) ^ 1
-        else:
-            propagated = self.conjunction(half, carry)
-        return total, self.conjunction(generated ^ 1, propagated ^ 1) ^ 1
-
-    def _simplified(self, a: int, b: int) -> int | None:
-        """Return a simpler wire for "a and b" if what their gates read allows one."""
-        key = self._gates[a >> 1]
-        x, y = (key >> _SHIFT, key & _MASK) if key > 0 else (0, 0)
-        key = self._gates[b >> 1]
-        u, v = (key >> _SHIFT, key & _MASK) if key > 0 else (0, 0)
-        if u and (a ^ u <= 1 or a ^ v <= 1):
-            return self._absorbed(a, b, u, v)
-        if x and (b ^ x <= 1 or b ^ y <= 1):
-            return self._absorbed(b, a, x, y)
-        if x and u and (x ^ 1 in (u, v) or y ^ 1 in (u, v)):
-            return self._excluded(a, b, (x, y), (u, v))
-        return None
-
-    def _absorbed(self, a: int, b: int, x: int, y: int) -> int:
-        """Return "a and b" where b is "x and y" or its inverse, and one of the two is a or its inverse."""
-        if a ^ 1 in (x, y):
-            return a if b & 1 else 0  # a and not (not a and y) is a
-        return self.conjunction(a, (y if a == x else x) ^ 1) if b & 1 else b
-
-    def _excluded(self, a: int, b: int, of_a: tuple[int, int], of_b: tuple[int, int]) -> int | None:
-        """Return "a and b" where one gate reads the inverse of what the other one reads."""
-        if not (a | b) & 1:
-            return 0
-        if a & 1 and b & 1:
-            for x, y in (of_a, of_a[::-1]):
-                if x ^ 1 in of_b and y in of_b:
-                    return y ^ 1  # neither (x and y) nor (not x and y) is not y
-            return None
-        return b if a & 1 else a  # x and y and not (not x and z) is x and y
-
-    def _gate(self, key: int) -> int:
-        wire = self._known.get(key)
-        if wire is None:
-            wire = self._known[key] = 2 * len(self._gates)
-            self._gates.append(key)
-        return wire
-
-    def cost(self, write: Callable[[], int]) -> int:
-        """Return how many gates some more writing would make, and take them back."""
-        n_gates = len(self._gates)
-        write()
-        for key in self._gates[n_gates:]:
-            del self._known[key]
-        made = len(self._gates) - n_gates
-        del self._gates[n_gates:], self._levels[n_gates:]
-        return made
-
-    def operands(self, number: int) -> tuple[int, int]:
-        """Return the wires that a gate reads; two times zero for an input."""
-        key = abs(self._gates[number])
-        return key >> _SHIFT, key & _MASK
-
-    def is_exclusive(self, number: int) -> bool:
-        """Return whether a gate is an exclusive or; else it is an "and"."""
-        return self._gates[number] < 0
-
-    def level(self, wire: int) -> int:
-        """Return the number of gates on the longest path to a wire."""
-        levels = self._levels
-        for key in self._gates[len(levels) :]:
-            key = abs(key)
-            levels.append(1 + max(levels[key >> _SHIFT + 1], levels[(key & _MASK) >> 1]) if key else 0)
-        return levels[wire >> 1]
-
-    def live(self) -> list[int]:
-        """Return the numbers of the gates that the outputs depend on, operands first."""
-        gates = self._gates
-        wanted = bytearray(len(gates))
-        for wire in (wire for word in self.outputs for wire in word):
-            wanted[wire >> 1] = 1
-        for number in range(len(gates) - 1, 0, -1):
-            if wanted[number]:
-                key = abs(gates[number])
-                wanted[key >> _SHIFT + 1] = wanted[(key & _MASK) >> 1] = 1
-        return [number for number in range(1, len(wanted)) if wanted[number] and gates[number]]
-
-    @property
-    def depth(self) -> int:
-        """Gates on the longest path from an input to an output."""
-        return max((self.level(wire) for word in self.outputs for wire in word), default=0)
-
-    def evaluate(self, inputs: Sequence[Sequence[int]], n_rows: int) -> list[list[int]]:
-        """Evaluate all gates; an integer of ``n_rows`` bits is one wire in as many rows.
-
-        Parameters
-        ----------
-        inputs : sequence of sequence of int
-            Values of the wires of every input port.
-        n_rows : int
-            Number of rows.
-
-        Returns
-        -------
-        list of list of int
-            Values of the wires of every output word.
-        """
-        ones = (1 << n_rows) - 1
-        values = [0] * len(self._gates)
-        for word, wires in zip(inputs, self.inputs, strict=True):
-            for value, wire in zip(word, wires, strict=True):
-                values[wire >> 1] = value
-        for number in self.live():
-            a, b = self.operands(number)
-            x, y = values[a >> 1] ^ -(a & 1), values[b >> 1] ^ -(b & 1)
-            values[number] = (x & y if self._gates[number] > 0 else x ^ y) & ones
-        return [[(values[wire >> 1] ^ -(wire & 1)) & ones for wire in word] for word in self.outputs]
 
 
 def count_gates(circuit: Graph) -> int:
@@ -255,10 +103,8 @@ def count_gates(circuit: Graph) -> int:
 
 # --- the operations in gates ----------------------------------------------------------------------
 
-Word = tuple[Wires, Node]  # wires, and the range they are known to keep
 
-
-def either(net: Netlist, a: int, b: int) -> int:
+def either(net: Gates, a: int, b: int) -> int:
     """Return "a or b"."""
     return net.conjunction(a ^ 1, b ^ 1) ^ 1
 
@@ -274,7 +120,7 @@ def _bit(word: Word) -> int:
     return word[0][0] if word[0] else 0
 
 
-def row_of_adders(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+def row_of_adders(net: Gates, node: Node, args: Sequence[Word]) -> Wires:
     """Add or subtract two words place by place."""
     negated = node.op is Op.SUBTRACT
     a, b = (extended(word, node.width, shift) for word, shift in zip(args, node.data, strict=True))
@@ -285,7 +131,7 @@ def row_of_adders(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
     return out
 
 
-def heap_of_adders(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+def heap_of_adders(net: Gates, node: Node, args: Sequence[Word]) -> Wires:
     """Add all bits of all terms column by column.
 
     A bit that counts negatively is its inverse less one, so signs only change the constant, of which every column has
@@ -306,24 +152,13 @@ def heap_of_adders(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
     return out
 
 
-def _column(net: Netlist, bits: Wires) -> tuple[int, Wires]:
+def _column(net: Gates, bits: Wires) -> tuple[int, Wires]:
     """Return the sum of bits modulo two, and what they carry.
 
     A full adder takes one bit away, a half adder moves one on. Bits that arrive first are added first; a constant one
     comes last: beside one other bit it costs nothing, beside two a full adder has the price of a half adder.
     """
-    ones, single, carries = 0, set[int](), Wires()
-    for wire in bits:
-        if wire <= 1:
-            ones += wire
-        elif wire in single:  # twice a bit is the same bit in the next column
-            single.remove(wire)
-            carries.append(wire)
-        elif wire ^ 1 in single:
-            single.remove(wire ^ 1)
-            ones += 1
-        else:
-            single.add(wire)
+    single, ones, carries = distinct(bits)
     carries += [1] * (ones // 2)
     one = ones % 2
     ready = [(net.level(wire), wire) for wire in single]
@@ -338,12 +173,12 @@ def _column(net: Netlist, bits: Wires) -> tuple[int, Wires]:
     return (ready[0][1] if ready else one), carries
 
 
-def _relu(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+def _relu(net: Gates, node: Node, args: Sequence[Word]) -> Wires:
     wires, arg = args[0]
     return [net.conjunction(wire, wires[-1] ^ 1) for wire in wires[: node.width]] if arg.signed else wires
 
 
-def clamp(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
+def clamp(net: Gates, node: Node, args: Sequence[Word]) -> Wires:
     """Return a word between limits: two comparisons, and a gate per bit and limit."""
     low, high = node.low, node.high
     wires, arg = args[0]
@@ -359,7 +194,7 @@ def clamp(net: Netlist, node: Node, args: Sequence[Word]) -> Wires:
 
 
 # How an operation is written out; `INPUT` is wired and `AT_MOST` compared elsewhere.
-_WRITE: dict[Op, Callable[[Netlist, Node, Sequence[Word]], Wires]] = {
+_WRITE: dict[Op, Callable[[Gates, Node, Sequence[Word]], Wires]] = {
     Op.CONSTANT: lambda _, node, __: [node.data[0] >> place & 1 for place in range(node.width)],
     Op.ADD: row_of_adders,
     Op.SUBTRACT: row_of_adders,
@@ -386,7 +221,7 @@ def _offset(wires: Wires, signed: bool, constant: int) -> tuple[Wires, int]:
     return [*wires[:-1], wires[-1] ^ 1], constant + (1 << (len(wires) - 1))
 
 
-def greater_serially(net: Netlist, wires: Wires, signed: bool, constant: int) -> int:
+def greater_serially(net: Gates, wires: Wires, signed: bool, constant: int) -> int:
     """Return "word > constant", at most one gate per bit.
 
     From the lowest bit on it is "bit and so far" where the constant has a one, else "bit or so far". Runs of equal bits
@@ -407,13 +242,13 @@ def greater_serially(net: Netlist, wires: Wires, signed: bool, constant: int) ->
     return greater
 
 
-def greater_in_halves(net: Netlist, wires: Wires, signed: bool, constant: int) -> int:
+def greater_in_halves(net: Gates, wires: Wires, signed: bool, constant: int) -> int:
     """Return the same from halves of the word, whose comparisons many constants share."""
     wires, constant = _offset(wires, signed, constant)
     return _halves(net, wires, constant)
 
 
-def _halves(net: Netlist, wires: Wires, constant: int) -> int:
+def _halves(net: Gates, wires: Wires, constant: int) -> int:
     if constant < 0 or constant >> len(wires):
         return int(constant < 0)
     if len(wires) <= 1:
@@ -424,7 +259,7 @@ def _halves(net: Netlist, wires: Wires, constant: int) -> int:
     return either(net, beyond, net.conjunction(_equal(net, wires[low:], upper), _halves(net, wires[:low], lower)))
 
 
-def _equal(net: Netlist, wires: Wires, constant: int) -> int:
+def _equal(net: Gates, wires: Wires, constant: int) -> int:
     if len(wires) == 1:
         return wires[0] ^ (constant & 1 ^ 1)
     low = len(wires) // 2
@@ -445,12 +280,9 @@ def ways_to_compare(graph: Graph) -> dict[int, tuple[Greater, list[int]]]:
     }
 
 
-Greater = Callable[[Netlist, Wires, bool, int], int]
-
-
 def _cheapest(node: Node, constants: Iterable[int]) -> Greater:
     def gates(greater: Greater) -> int:
-        net = Netlist()
+        net = Gates()
         wires = net.word(node.width)
         net.outputs = [[greater(net, wires, node.signed, constant) for constant in constants]]
         return len(net.live())
