@@ -1,0 +1,121 @@
+"""Look-up tables and depth of the twelve circuits of ``referees.py``, beside what yosys makes of them.
+
+For tables of four and of six inputs: the estimate without synthesis, the tables that yosys needs when it starts from
+the counted gates (written one gate a line), and those that it needs for the module that ``to_verilog`` writes, in which
+sums are ``+`` and become adders of the tool. Then gates and depth with ``objective="depth"`` beside those of the same
+circuit with ``objective="gates"``.
+
+    apt-get install yosys
+    python benchmarks/luts.py --data uci_datasets --cache cache
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from quality import markdown_table, train_and_test
+from referees import MODELS, referee
+
+from sklearn_htmc.circuit import Circuit, estimate_luts, to_verilog
+from sklearn_htmc.circuit._gates import Netlist
+
+SIZES = (4, 6)
+
+
+def one_gate_a_line(circuit: Circuit) -> str:
+    """Return a module of the gates that are counted."""
+    net = Netlist.of(circuit)
+
+    def text(wire: int) -> str:
+        return f"1'b{wire}" if wire <= 1 else f"{'~' * (wire & 1)}w{wire >> 1}"
+
+    ports = [f"input w{wire >> 1}" for word in net.inputs for wire in word]
+    outputs = [wire for word in net.outputs for wire in word]
+    ports += [f"output y{place}" for place in range(len(outputs))]
+    lines = [f"module model({', '.join(ports)});"]
+    for number in net.live():
+        a, b = map(text, net.operands(number))
+        lines.append(f"wire w{number} = {a} {'^' if net.is_exclusive(number) else '&'} {b};")
+    lines += [f"assign y{place} = {text(wire)};" for place, wire in enumerate(outputs)]
+    return "\n".join([*lines, "endmodule"])
+
+
+def by_yosys(module: str, k: int) -> tuple[int, int]:
+    """Return the tables that yosys needs, and their levels."""
+    script = f"read_verilog m.v; hierarchy -top model; proc; opt; techmap; opt; abc -lut {k}; stat; ltp -noff"
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "m.v").write_text(module)
+        done = subprocess.run(["yosys", "-p", script], cwd=folder, capture_output=True, text=True, check=True)
+    tables = re.findall(r"\$lut +(\d+)", done.stdout)[-1]
+    levels = re.findall(r"Longest topological path in .*\(length=(\d+)\)", done.stdout)[-1]
+    return int(tables), int(levels)
+
+
+def report_tables(circuits: dict[str, Circuit]) -> None:
+    """Print the tables of the estimates."""
+    for k in SIZES:
+        rows, ratios = [], []
+        for name, circuit in circuits.items():
+            start = time.process_time()
+            found = estimate_luts(circuit, k)
+            seconds = time.process_time() - start
+            tables, levels = by_yosys(one_gate_a_line(circuit), k)
+            written = by_yosys(to_verilog(circuit), k)
+            ratios.append(found.n_luts / tables)
+            cells = [f"{circuit.n_gates:,}", f"{found.n_luts:,}, {found.levels}", f"{seconds:.1f}"]
+            cells += [f"{tables:,}, {levels}", f"{ratios[-1]:.2f}", f"{written[0]:,}, {written[1]}"]
+            rows.append([name, *cells])
+        head = [
+            f"k = {k}",
+            "gates",
+            "estimate, levels",
+            "seconds",
+            "yosys, of the gates",
+            "ratio",
+            "yosys, of the module",
+        ]
+        print(markdown_table(head, rows))
+        mean = np.exp(np.mean(np.log(ratios)))
+        print(f"ratios {min(ratios):.2f} to {max(ratios):.2f}, geometric mean {mean:.2f}\n", flush=True)
+
+
+def report_depth(circuits: dict[str, Circuit]) -> None:
+    """Print the table of both objectives."""
+    rows, ratios = [], []
+    for name, few in circuits.items():
+        short = replace(few, objective="depth")
+        ratios.append((short.n_gates / few.n_gates, short.depth / few.depth))
+        cells = [f"{few.n_gates:,}", f"{short.n_gates:,}", f"{few.depth}", f"{short.depth}"]
+        tables = [(found.n_luts, found.levels) for found in map(estimate_luts, (few, short))]
+        rows.append([name, *cells, *(f"{count:,}, {levels}" for count, levels in tables)])
+    head = ["", "gates", "short", "depth", "short", "tables of 6, levels", "short"]
+    print(markdown_table(head, rows))
+    means = np.exp(np.mean(np.log(ratios), axis=0))
+    print(f"gates times {means[0]:.2f}, at most {max(ratios)[0]:.2f}; depth times {means[1]:.2f}")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the circuits")
+    parser.add_argument("--set", default="concrete")
+    parser.add_argument("--only", choices=["tables", "depth"], help="one of the two parts")
+    arguments = parser.parse_args()
+    X, y, _, _ = train_and_test(arguments.data, arguments.set, 0)
+    circuits = {name: referee(arguments.cache, name, X, y) for name in MODELS}
+    if arguments.only != "depth":
+        report_tables(circuits)
+    if arguments.only != "tables":
+        report_depth(circuits)
+
+
+if __name__ == "__main__":
+    main()
