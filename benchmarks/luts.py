@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from sklearn_htmc.circuit import Circuit, estimate_luts, to_verilog
 from sklearn_htmc.circuit._gates import Netlist
 
 SIZES = (4, 6)
+PATIENCE = 120  # seconds
+TOO_LONG = 124  # what `timeout` returns
 
 
 def one_gate_a_line(circuit: Circuit) -> str:
@@ -47,12 +50,17 @@ def one_gate_a_line(circuit: Circuit) -> str:
     return "\n".join([*lines, "endmodule"])
 
 
-def by_yosys(module: str, k: int) -> tuple[int, int]:
-    """Return the tables that yosys needs, and their levels."""
+def by_yosys(module: str, k: int) -> tuple[int, int] | None:
+    """Return the tables that yosys needs, and their levels; None if it takes too long."""
     script = f"read_verilog m.v; hierarchy -top model; proc; opt; techmap; opt; abc -lut {k}; stat; ltp -noff"
     with TemporaryDirectory() as folder:
         (Path(folder) / "m.v").write_text(module)
-        done = subprocess.run(["yosys", "-p", script], cwd=folder, capture_output=True, text=True, check=True)
+        # Where it looks for equal gates, proofs may not end; `timeout` ends the children, too.
+        command = ["timeout", str(PATIENCE), "yosys", "-p", script]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode == TOO_LONG:
+        return None
+    done.check_returncode()
     tables = re.findall(r"\$lut +(\d+)", done.stdout)[-1]
     levels = re.findall(r"Longest topological path in .*\(length=(\d+)\)", done.stdout)[-1]
     return int(tables), int(levels)
@@ -66,21 +74,16 @@ def report_tables(circuits: dict[str, Circuit]) -> None:
             start = time.process_time()
             found = estimate_luts(circuit, k)
             seconds = time.process_time() - start
-            tables, levels = by_yosys(one_gate_a_line(circuit), k)
-            written = by_yosys(to_verilog(circuit), k)
-            ratios.append(found.n_luts / tables)
+            referees = [by_yosys(module, k) for module in (one_gate_a_line(circuit), to_verilog(circuit))]
             cells = [f"{circuit.n_gates:,}", f"{found.n_luts:,}, {found.levels}", f"{seconds:.1f}"]
-            cells += [f"{tables:,}, {levels}", f"{ratios[-1]:.2f}", f"{written[0]:,}, {written[1]}"]
+            for tables in referees:
+                ratio = found.n_luts / tables[0] if tables is not None else np.nan
+                cells += ["-", "-"] if tables is None else [f"{tables[0]:,}, {tables[1]}", f"{ratio:.2f}"]
+            if referees[0] is not None:
+                ratios.append(found.n_luts / referees[0][0])
             rows.append([name, *cells])
-        head = [
-            f"k = {k}",
-            "gates",
-            "estimate, levels",
-            "seconds",
-            "yosys, of the gates",
-            "ratio",
-            "yosys, of the module",
-        ]
+            print(f"{name}: {'; '.join(cells)}", file=sys.stderr, flush=True)
+        head = [f"k = {k}", "gates", "estimate, levels", "seconds", "yosys, gates", "ratio", "yosys, module", "ratio"]
         print(markdown_table(head, rows))
         mean = np.exp(np.mean(np.log(ratios)))
         print(f"ratios {min(ratios):.2f} to {max(ratios):.2f}, geometric mean {mean:.2f}\n", flush=True)

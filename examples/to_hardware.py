@@ -34,8 +34,8 @@ CHECKS = {
 }
 
 
-def main(folder: Path) -> None:
-    """Fit, compile, write and check."""
+def write(folder: Path) -> None:
+    """Fit, compile and write the files."""
     table, y = make_friedman1(500, n_features=5, noise=0.5, random_state=0)
     X = pd.DataFrame(table * list(LARGEST.values()), columns=list(LARGEST))
 
@@ -50,6 +50,10 @@ def main(folder: Path) -> None:
 
     files = to_testbench(circuit, X, directory=folder, registers=STAGES)
     print(f"{', '.join(sorted(files))} are in {folder}{'/' if folder.name else ''}")
+
+
+def check(folder: Path) -> None:
+    """Run the tools that are installed."""
     for tool, command in CHECKS.items():
         if shutil.which(tool) is None:
             print(f"{tool}: not installed, not run")
@@ -61,4 +65,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "hardware"))
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "hardware")
+    write(target)
+    check(target)

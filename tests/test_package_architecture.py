@@ -136,7 +136,9 @@ STRANGERS = {
     # What is exported is what is computed: an exporter of networks knows no circuits, one of circuits no models.
     "export._circuits": {"_networks", "_onnx"},
     "export._networks": {"_circuits", "_onnx"},
-    "circuit._verilog": {"_lower", "_quantise", "_compile", "_simulate"},
+    "circuit._verilog.structure": {"_lower", "_quantise", "_compile", "_simulate", "_circuit"},
+    "circuit._verilog.stages": {"_lower", "_quantise", "_compile", "_simulate", "_circuit"},
+    "circuit._verilog.writing": {"_lower", "_quantise", "_compile", "_simulate", "_circuit"},
     "circuit._c": {"_lower", "_quantise", "_compile", "_simulate"},
     "circuit._lower.networks": {"_quantise", "_compile", "_gates"},
     "circuit._lower.compose": {"_quantise", "_compile", "_gates"},

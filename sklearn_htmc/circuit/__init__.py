@@ -11,6 +11,7 @@ from sklearn_htmc.circuit._lower import Tree, TreeEnsemble, lower
 from sklearn_htmc.circuit._luts import LutEstimate, estimate_luts
 from sklearn_htmc.circuit._profile import CircuitProfile, circuit_profile
 from sklearn_htmc.circuit._simulate import decode, encode, simulate, simulate_codes
+from sklearn_htmc.circuit._testbench import to_testbench
 from sklearn_htmc.circuit._verilog import to_verilog
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "simulate",
     "simulate_codes",
     "to_c",
+    "to_testbench",
     "to_verilog",
     "verify",
 ]

@@ -113,7 +113,8 @@ class Format:
     def unit(self) -> str:
         """Text of what a code is multiplied by, and what is added."""
         factor = f"2^{self.exponent}" if self.scale == 1 else f"{self.step!r}"
-        return factor + (f" plus {self.offset!r}" if self.offset else "")
+        sign = "minus" if self.offset < 0 else "plus"
+        return factor + (f" {sign} {abs(self.offset)!r}" if self.offset else "")
 
     @classmethod
     def covering(cls, smallest: float, largest: float, exponent: int) -> Format:
@@ -172,8 +173,8 @@ class Format:
 
         Examples
         --------
-        >>> Format.spanning(8, 0.0, 5.1).step
-        0.02
+        >>> Format.spanning(8, 0.0, 63.75).step
+        0.25
         """
         form = cls.of_bits(bits)
         if not smallest < largest:

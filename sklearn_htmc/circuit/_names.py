@@ -102,7 +102,8 @@ _SYSTEM_VERILOG_WORDS = _words(
     wait_order weak wildcard with within
     """
 )
-_VERILOG_PATTERN = re.compile(r"[xy]\d+|n\d+(_\w+)?")  # ports and wires of the module
+# Ports, wires and registers of the module, what reads the unused ones, and its test bench.
+_VERILOG_PATTERN = re.compile(r"[xy]\d+|n\d+(_\w+)?|r\d+_\w+|unused|testbench")
 
 
 def _of_the_library(name: str) -> bool:
@@ -118,12 +119,23 @@ def check_c_name(name: Any) -> None:
     _refuse(name, "C", _C_WORDS, taken=bool(taken))
 
 
-def check_verilog_name(name: Any) -> None:
-    """Raise ValueError unless a name is one for a module in Verilog and in SystemVerilog."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise _no_identifier(name, "Verilog")
+def check_verilog_names(name: Any, clock: Any = None, enable: Any = None) -> None:
+    """Raise ValueError unless names are ones for a module and its ports in Verilog and SystemVerilog; None is none."""
+    taken: dict[str, str] = {}
+    for what, text in (("name", name), ("clock", clock), ("enable", enable)):
+        if text is None and what != "name":
+            continue
+        _check_verilog_name(text, what)
+        if text in taken:
+            raise ValueError(f"{what} must differ from {taken[text]}, got {text!r} for both.")
+        taken[text] = what
+
+
+def _check_verilog_name(text: Any, what: str) -> None:
+    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise _no_identifier(text, "Verilog", what)
     words = _VERILOG_WORDS | _SYSTEM_VERILOG_WORDS
-    _refuse(name, "Verilog", words, taken=_VERILOG_PATTERN.fullmatch(name) is not None)
+    _refuse(text, "Verilog", words, taken=_VERILOG_PATTERN.fullmatch(text) is not None, what=what)
 
 
 def comment_text(text: str) -> str:
@@ -132,14 +144,18 @@ def comment_text(text: str) -> str:
     return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=[*/])", " ", printable)
 
 
-def _no_identifier(name: Any, language: str) -> ValueError:
-    return ValueError(f"name must be a {language} identifier, got {name!r}; take letters, digits and underscores.")
+def _no_identifier(name: Any, language: str, what: str = "name") -> ValueError:
+    return ValueError(f"{what} must be a {language} identifier, got {name!r}; take letters, digits and underscores.")
 
 
-def _refuse(name: str, language: str, words: Container[str], *, taken: bool) -> None:
+def _refuse(name: str, language: str, words: Container[str], *, taken: bool, what: str = "name") -> None:
     if name in words:
-        raise ValueError(f"name must not be a reserved word of {language}, got {name!r}; take e.g. '{name}_0'.")
+        raise ValueError(f"{what} must not be a reserved word of {language}, got {name!r}; take e.g. '{name}_0'.")
     if taken:
         raise ValueError(
-            f"name must not be one that {language} or the generated code uses, got {name!r}; take e.g. 'model'."
+            f"{what} must not be one that {language} or the generated code uses, got {name!r}; take e.g. "
+            f"'{_FREE.get(what, 'model')}'."
         )
+
+
+_FREE = {"clock": "clk", "enable": "ce"}

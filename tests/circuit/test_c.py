@@ -451,7 +451,7 @@ def test_the_text_is_what_one_would_write():
    Error 0.0321 on the rows it was made for, 0.0432 on other rows, where epsilon allows 0.05;
    root mean square, as a fraction of the standard deviation of the target.
    x[0]: cement * / [kg], -80 .. 100 times 2^-2
-   x[1]: w\\n, 0 .. 7 times 0.3 plus -1.0
+   x[1]: w\\n, 0 .. 7 times 0.3 minus 1.0
    y[0]: 0 .. 1879048212 times 2^0
    y[1]: -417 .. 358 times 2^-1 */
 #include <stdint.h>
