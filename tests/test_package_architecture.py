@@ -336,6 +336,7 @@ def test_every_name_that_is_promised_is_there():
         "circuit_profile",
         "compile_circuit",
         "count_gates",
+        "estimate_luts",
         "lower",
         "simulate",
         "to_c",
