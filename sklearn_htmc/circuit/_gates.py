@@ -11,10 +11,10 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
-from sklearn_htmc.circuit._carry_save import distinct
 from sklearn_htmc.circuit._graph import Graph, Node, Op, needed, require_graph
-from sklearn_htmc.circuit._netlist import Gates, Wires
+from sklearn_htmc.circuit._netlist import Addend, Gates, Wires, columns_of
 from sklearn_htmc.circuit._short_paths import Greater, Word, Writers, with_short_paths
+from sklearn_htmc.circuit._short_paths.carry_save import distinct
 
 __all__ = [
     "Gates",
@@ -131,22 +131,19 @@ def row_of_adders(net: Gates, node: Node, args: Sequence[Word]) -> Wires:
     return out
 
 
+def addends_of(node: Node, args: Sequence[Word]) -> list[Addend]:
+    """Return the words of a sum with their weights."""
+    return [(wires, arg.signed, weight) for (wires, arg), weight in zip(args, node.data[1:], strict=True)]
+
+
 def heap_of_adders(net: Gates, node: Node, args: Sequence[Word]) -> Wires:
     """Add all bits of all terms column by column.
 
-    A bit that counts negatively is its inverse less one, so signs only change the constant, of which every column has
-    at most one bit.
+    Of the constant every column has at most one bit.
     """
-    constant, columns = node.data[0], [Wires() for _ in range(node.width)]
-    for (wires, arg), weight in zip(args, node.data[1:], strict=True):
-        last, first = len(wires) - 1, abs(weight).bit_length() - 1
-        for place, wire in enumerate(wires):
-            negative = (weight < 0) != (arg.signed and place == last)
-            constant -= negative << first + place
-            if first + place < node.width:
-                columns[first + place].append(wire ^ negative)
+    columns, constant = columns_of(addends_of(node, args), node.data[0], node.width)
     out, carries = [], Wires()
-    for place, column in enumerate(columns):
+    for place, column in enumerate(columns[: node.width]):
         wire, carries = _column(net, [*column, *carries, constant >> place & 1])
         out.append(wire)
     return out
@@ -193,21 +190,27 @@ def clamp(net: Gates, node: Node, args: Sequence[Word]) -> Wires:
     return out
 
 
-# How an operation is written out; `INPUT` is wired and `AT_MOST` compared elsewhere.
-_WRITE: dict[Op, Callable[[Gates, Node, Sequence[Word]], Wires]] = {
+Write = Callable[[Gates, Node, Sequence[Word]], Wires]
+
+# Operations that are wiring or single gates, however words are added.
+BITS: dict[Op, Write] = {
     Op.CONSTANT: lambda _, node, __: [node.data[0] >> place & 1 for place in range(node.width)],
-    Op.ADD: row_of_adders,
-    Op.SUBTRACT: row_of_adders,
-    Op.SUM: heap_of_adders,
     Op.FLOOR: lambda _, node, args: extended(args[0], node.data[0] + node.width)[node.data[0] :],
-    Op.RELU: _relu,
-    Op.CLAMP: clamp,
     Op.BIT: lambda _, node, args: extended(args[0], node.data[0] + 1)[node.data[0] :],
     Op.NOT: lambda _, __, args: [_bit(args[0]) ^ 1],
     Op.AND: lambda net, _, args: [net.conjunction(_bit(args[0]), _bit(args[1]))],
     Op.OR: lambda net, _, args: [either(net, _bit(args[0]), _bit(args[1]))],
     Op.XOR: lambda net, _, args: [net.exclusive(_bit(args[0]), _bit(args[1]))],
     Op.JOIN: lambda _, node, args: [_bit(word) for word in args][: node.width],
+}
+
+# How an operation is written out; `INPUT` is wired and `AT_MOST` compared elsewhere.
+_WRITE: dict[Op, Write] = BITS | {
+    Op.ADD: row_of_adders,
+    Op.SUBTRACT: row_of_adders,
+    Op.SUM: heap_of_adders,
+    Op.RELU: _relu,
+    Op.CLAMP: clamp,
 }
 
 

@@ -5,7 +5,7 @@ A wire is an integer, twice the number of its gate plus one if it is inverted; 0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Wires = list[int]
 
@@ -199,3 +199,22 @@ class Gates:
             x, y = values[a >> 1] ^ -(a & 1), values[b >> 1] ^ -(b & 1)
             values[number] = (x & y if self._gates[number] > 0 else x ^ y) & ones
         return [[(values[wire >> 1] ^ -(wire & 1)) & ones for wire in word] for word in self.outputs]
+
+
+Addend = tuple[Wires, bool, int]  # wires, whether they are in two's complement, and a weight: a signed power of two
+
+
+def columns_of(addends: Iterable[Addend], constant: int, width: int) -> tuple[list[Wires], int]:
+    """Return the bits of some words by place, at least as many places as asked for, and the constant beside them.
+
+    A bit that counts negatively is its inverse less one, so signs only change the constant.
+    """
+    columns = [Wires() for _ in range(width)]
+    for wires, signed, weight in addends:
+        last, first = len(wires) - 1, abs(weight).bit_length() - 1
+        columns += [Wires() for _ in range(first + last + 1 - len(columns))]
+        for place, wire in enumerate(wires):
+            negative = (weight < 0) != (signed and place == last)
+            constant -= negative << first + place
+            columns[first + place].append(wire ^ negative)
+    return columns, constant

@@ -30,7 +30,7 @@ from sklearn_htmc.circuit import (
     to_c,
     verify,
 )
-from sklearn_htmc.circuit._c_branches import Paths, bounds_of, steps_of
+from sklearn_htmc.circuit._c.branches import Paths, bounds_of, steps_of
 from sklearn_htmc.circuit._graph import needed
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror", "-pedantic"]

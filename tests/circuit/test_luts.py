@@ -15,7 +15,7 @@ from graphs import adder_chain, affine, comparators, multiplication, network, ra
 from sklearn_htmc.circuit import Builder, Format, LutEstimate, count_gates, estimate_luts
 from sklearn_htmc.circuit._gates import Netlist
 from sklearn_htmc.circuit._luts import mapped
-from sklearn_htmc.circuit._sweeping import without_equal_gates
+from sklearn_htmc.circuit._luts.sweeping import without_equal_gates
 
 N_ROWS = 300
 

@@ -24,10 +24,10 @@ from graphs import (
 from sklearn.linear_model import LinearRegression
 
 from sklearn_htmc.circuit import Builder, Circuit, Format, compile_circuit, count_gates, simulate, simulate_codes
-from sklearn_htmc.circuit._carry_save import rows_of
 from sklearn_htmc.circuit._gates import Netlist
-from sklearn_htmc.circuit._prefix import LATE, added, carry_out, greater_before
-from sklearn_htmc.circuit._together import Plan
+from sklearn_htmc.circuit._short_paths.carry_save import rows_of
+from sklearn_htmc.circuit._short_paths.prefix import LATE, added, carry_out, greater_before
+from sklearn_htmc.circuit._short_paths.together import Plan
 
 KINDS = {
     "chain": adder_chain(1),

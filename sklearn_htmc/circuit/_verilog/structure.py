@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from sklearn_htmc.circuit._gates import Netlist, Wires, Word, either, extended, greater_serially, ways_to_compare
+from sklearn_htmc.circuit._gates import BITS, Netlist, Wires, Word, either, extended, greater_serially, ways_to_compare
 from sklearn_htmc.circuit._graph import Graph, Node, Op, needed
 from sklearn_htmc.circuit._verilog.sums import UNBOUNDED, added, heaped
 
@@ -198,22 +198,10 @@ def _clamp(net: Structure, node: Node, args: Sequence[Word]) -> Wires:
     return word
 
 
-def _bit(word: Word) -> int:
-    return word[0][0] if word[0] else 0
-
-
-_WRITE: dict[Op, Callable[[Structure, Node, Sequence[Word]], Wires]] = {
-    Op.CONSTANT: lambda _, node, __: [node.data[0] >> place & 1 for place in range(node.width)],
+_WRITE: dict[Op, Callable[[Structure, Node, Sequence[Word]], Wires]] = BITS | {
     Op.ADD: added,
     Op.SUBTRACT: added,
     Op.SUM: heaped,
-    Op.FLOOR: lambda _, node, args: extended(args[0], node.data[0] + node.width)[node.data[0] :],
     Op.RELU: _relu,
     Op.CLAMP: _clamp,
-    Op.BIT: lambda _, node, args: extended(args[0], node.data[0] + 1)[node.data[0] :],
-    Op.NOT: lambda _, __, args: [_bit(args[0]) ^ 1],
-    Op.AND: lambda net, _, args: [net.conjunction(_bit(args[0]), _bit(args[1]))],
-    Op.OR: lambda net, _, args: [either(net, _bit(args[0]), _bit(args[1]))],
-    Op.XOR: lambda net, _, args: [net.exclusive(_bit(args[0]), _bit(args[1]))],
-    Op.JOIN: lambda _, node, args: [_bit(word) for word in args][: node.width],
 }

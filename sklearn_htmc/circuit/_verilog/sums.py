@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sklearn_htmc.circuit._gates import Wires, Word, extended
+from sklearn_htmc.circuit._gates import Wires, Word, addends_of, extended
 from sklearn_htmc.circuit._graph import Node, Op
+from sklearn_htmc.circuit._netlist import columns_of
 
 UNBOUNDED = 64  # places; no word has as many
 _LEAST = 3  # places of a `+`; synthesis makes fewer of gates, too
@@ -49,18 +50,9 @@ def added(net: Adders, node: Node, args: Sequence[Word]) -> Wires:
 
 
 def heaped(net: Adders, node: Node, args: Sequence[Word]) -> Wires:
-    """Add all bits of all terms.
-
-    A bit that counts negatively is its inverse less one, so signs only change the constant.
-    """
-    constant, columns = node.data[0], [Wires() for _ in range(node.width)]
-    for (wires, arg), weight in zip(args, node.data[1:], strict=True):
-        last, first = len(wires) - 1, abs(weight).bit_length() - 1
-        for place, wire in enumerate(wires):
-            negative = (weight < 0) != (arg.signed and place == last)
-            constant -= negative << first + place
-            if first + place < node.width:
-                columns[first + place].append(wire ^ negative)
+    """Add all bits of all terms."""
+    columns, constant = columns_of(addends_of(node, args), node.data[0], node.width)
+    columns = columns[: node.width]
     for place, column in enumerate(columns):
         column.append(constant >> place & 1)
     _tidy(net, columns)

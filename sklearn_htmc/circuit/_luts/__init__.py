@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_htmc.circuit._cuts import Cuts, Integers, Levels
 from sklearn_htmc.circuit._gates import Netlist
 from sklearn_htmc.circuit._graph import Graph, require_graph
+from sklearn_htmc.circuit._luts.cuts import Cuts, Integers, Levels
+from sklearn_htmc.circuit._luts.sweeping import without_equal_gates
 from sklearn_htmc.circuit._netlist import Gates
-from sklearn_htmc.circuit._sweeping import without_equal_gates
 
 _N_FLOWS = 3  # passes that share areas
 _N_EXACT = 3  # passes that count tables

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sklearn_htmc.circuit._netlist import Gates, Wires
-from sklearn_htmc.circuit._prefix import added, carry_out
-
-Addend = tuple[Wires, bool, int]  # wires of a word, whether it is signed, and its weight, a signed power of two
+from sklearn_htmc.circuit._netlist import Addend, Gates, Wires, columns_of
+from sklearn_htmc.circuit._short_paths.prefix import added, carry_out
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,7 @@ class Rows:
 
 def rows_of(net: Gates, addends: Iterable[Addend], constant: int, width: int) -> Rows:
     """Add up words, so that two rows are left of at least as many places as asked for."""
-    columns: list[Wires] = [[] for _ in range(width)]
-    for wires, signed, weight in addends:
-        last, first = len(wires) - 1, abs(weight).bit_length() - 1
-        columns += [[] for _ in range(first + last + 1 - len(columns))]
-        for place, wire in enumerate(wires):
-            # A bit that counts negatively is its inverse less one.
-            negative = (weight < 0) != (signed and place == last)
-            constant -= negative << first + place
-            columns[first + place].append(wire ^ negative)
+    columns, constant = columns_of(addends, constant, width)
     for place, column in enumerate(columns):
         column.append(constant >> place & 1)
     n_places = len(columns)

@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 from sklearn_htmc._version import __version__
-from sklearn_htmc.circuit._c_body import Body, body_of
-from sklearn_htmc.circuit._c_words import STYLES, UNSIGNED, Kind, holding
+from sklearn_htmc.circuit._c.body import Body, body_of
+from sklearn_htmc.circuit._c.words import STYLES, UNSIGNED, Kind, holding
 from sklearn_htmc.circuit._fixed_point import Format
 from sklearn_htmc.circuit._graph import Graph, require_graph
 from sklearn_htmc.circuit._names import check_c_name, comment_text

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from sklearn_htmc.circuit._carry_save import Addend, Rows, rows_of
 from sklearn_htmc.circuit._graph import Graph, Node, Op, signed_powers
-from sklearn_htmc.circuit._netlist import Gates, Wires
-from sklearn_htmc.circuit._prefix import LATE, added, greater_before
-from sklearn_htmc.circuit._together import SUMS, Plan, Reading, Term
+from sklearn_htmc.circuit._netlist import Addend, Gates, Wires
+from sklearn_htmc.circuit._short_paths.carry_save import Rows, rows_of
+from sklearn_htmc.circuit._short_paths.prefix import LATE, added, greater_before
+from sklearn_htmc.circuit._short_paths.together import SUMS, Plan, Reading, Term
 
 Word = tuple[Wires, Node]  # wires, and the range they are known to keep
 Greater = Callable[[Gates, Wires, bool, int], int]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from sklearn_htmc.circuit._c_branches import (
+from sklearn_htmc.circuit._c.branches import (
     Add,
     Conjunction,
     Literal,
@@ -18,7 +18,7 @@ from sklearn_htmc.circuit._c_branches import (
     bounds_of,
     steps_of,
 )
-from sklearn_htmc.circuit._c_words import (
+from sklearn_htmc.circuit._c.words import (
     Kind,
     Style,
     Value,
