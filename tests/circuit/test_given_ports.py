@@ -295,7 +295,7 @@ WRONG = {
     "output coarse": (
         {"output_format": Format(-9, 9, 2)},
         ValueError,
-        "rounding to output_format alone leaves an erro",
+        "rounding to output_format alone leaves an error",
     ),
     "outputs": ({"output_format": [None, None]}, ValueError, "one entry per output, 1, got 2"),
     "output text": ({"output_format": "int8"}, TypeError, "must be a Format or a list of them, got 'int8'"),
