@@ -367,6 +367,19 @@ def test_codes_in_and_out_are_checked():
         simulate_codes(graph, codes[:, :2])
     with pytest.raises(ValueError, match=r"^codes must have shape \(n_samples, 10\), got \(3,\)"):
         decode(graph, codes[:, 0])
+    with pytest.raises(ValueError, match=r"^codes must be integers, got float64; simulate_codes"):
+        decode(graph, np.full((1, 10), 0.5))
+    with pytest.raises(ValueError, match=r"^X must hold real numbers, got complex ones\.$"):
+        encode(graph, codes * 1j)
+
+
+def test_frames_of_codes_have_the_columns_of_the_fit(rows):
+    _, y, frame = rows
+    circuit = compile_circuit(LinearRegression().fit(frame, y), frame, epsilon=0.05, y=y, effort=0)
+    codes = pd.DataFrame(encode(circuit, frame), columns=frame.columns)
+    assert_array_equal(simulate_codes(circuit, codes), simulate_codes(circuit, codes.to_numpy()))
+    with pytest.raises(ValueError, match=r"^codes must have the columns .*, in the order of the fit, got 's"):
+        simulate_codes(circuit, codes[codes.columns[::-1]])
 
 
 @pytest.mark.parametrize(("shape", "ndim"), [((-1,), 1), ((-1, 1), 2)])
