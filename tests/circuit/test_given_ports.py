@@ -281,10 +281,20 @@ WRONG = {
     "no format": ({"input_formats": {"ash": 12}}, ValueError, "must hold Format objects, got 12 for 'ash'"),
     "no mapping": ({"input_formats": [CONVERTERS["ash"]]}, TypeError, "must be a mapping .* got a list"),
     "long": ({"input_formats": {"ash": Format.of_bits(32)}}, ValueError, "at most 31 bits, got 32 for 'ash'"),
+    "exponent": (
+        {"input_formats": {"ash": Format(-9, 9, 5000)}},
+        ValueError,
+        r"input_formats must have exponents in -1074 \.\. 1019, got 5000 for 'ash'",
+    ),
+    "output exponent": (
+        {"output_format": Format(-9, 9, -5000, scale=2.0**900)},
+        ValueError,
+        r"output_format must have exponents in -1974 \.\. 119, got -5000\.",
+    ),
     "range": (
         {"input_formats": {"age": Format.of_bits(2)}},
         ValueError,
-        r"format of 'age' must hold its values, and it ends at 0 and 3: \d+ of 300 rows, .* would saturate; widen",
+        r"format of 'age' must hold its values, and it ends at 0 and 3: \d+ of 300 different rows, .* would satur",
     ),
     "coarse": (
         {"input_formats": {"slag": Format(0, 9, 5)}},
@@ -322,7 +332,14 @@ def test_wrong_ports_are_refused(name, rows):
         (lambda: Format(0, 1, 0, scale=-1.0), r"^scale must be positive and finite, got -1\.0; where a sensor falls"),
         (lambda: Format(0, 1, 0, offset=np.inf), r"^offset must be finite, got inf\.$"),
         (lambda: Format.of_bits(0), r"^bits must be a positive integer, got 0\.$"),
-        (lambda: Format.spanning(8, 1.0, 1.0), r"^smallest must be less than largest, got 1\.0 and 1\.0\.$"),
+        (lambda: Format.spanning(8, 1.0, 1.0), r"^smallest must be less than largest, .* got 1\.0 and 1\.0\.$"),
+        (
+            lambda: Format.spanning(8, 0.0, np.inf),
+            r"^smallest must be less than largest, both finite, got 0\.0 and inf",
+        ),
+        (lambda: Format.spanning(8, 0.0, "5 V"), r"^largest must be a real number, got '5 V'\.$"),
+        (lambda: Format(0, 1, 0, scale=None), r"^scale must be a real number, got None\.$"),
+        (lambda: Format(0, 1, 0, offset="x"), r"^offset must be a real number, got 'x'\.$"),
     ],
 )
 def test_what_is_no_format_is_refused(make, message):
