@@ -332,7 +332,17 @@ def test_every_name_that_is_promised_is_there():
     ]
     assert export.__all__ == ["to_onnx"]
     assert sorted(model_selection.__all__) == ["best_within_budget", "smallest_circuit"]
-    promised = {"circuit_profile", "compile_circuit", "count_gates", "lower", "simulate", "to_c", "to_verilog"}
+    promised = {
+        "circuit_profile",
+        "compile_circuit",
+        "count_gates",
+        "estimate_luts",
+        "lower",
+        "simulate",
+        "to_c",
+        "to_testbench",
+        "to_verilog",
+    }
     assert promised | {"Block", "SparseNetwork", "Tree", "TreeEnsemble"} <= set(circuit.__all__)
     assert sorted(inspection.__all__) == [
         "CircuitProfileDisplay",

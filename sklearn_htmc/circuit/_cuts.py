@@ -164,7 +164,7 @@ def _count_bits(words: Signatures) -> NDArray[Any]:
 
 
 def _undominated(gate: Integers, leaves: Integers, signature: Signatures, none: int) -> tuple[Integers, Integers]:
-    """Return the places of the first cuts of every gate, and their ranks, without those that have more than a better one.
+    """Return the places and ranks of the first cuts of every gate, without those that have all leaves of a better one.
 
     The cuts are sorted by gate and by what makes them good.
     """

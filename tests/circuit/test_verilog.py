@@ -524,6 +524,16 @@ def test_ports_without_bits_and_words_of_62(registers, rng, tmp_path):
     assert_iverilog_agrees(graph, codes_for(graph, rng), tmp_path, registers=registers)
 
 
+@needs("iverilog", "vvp")
+@pytest.mark.parametrize("registers", [0, 3])
+@pytest.mark.parametrize("graph", [network(4), trees(9, 4, 3), places()])
+def test_short_paths_are_those_that_are_counted(graph, registers, rng, tmp_path):
+    plain = Circuit.of(graph, epsilon=0.1, error=0.1)
+    circuit = replace(plain, objective="depth")
+    assert levels_of(to_verilog(circuit)) <= circuit.depth <= plain.depth
+    assert_iverilog_agrees(circuit, codes_for(circuit, rng), tmp_path, registers=registers)
+
+
 # --- the referee ----------------------------------------------------------------------------------
 
 HAND_MADE = {

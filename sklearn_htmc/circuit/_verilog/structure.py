@@ -111,11 +111,41 @@ class Structure(Netlist):
 
 
 def structure_of(graph: Graph, longest: int = UNBOUNDED) -> Structure:
-    """Write a graph in gates and boxes; no sum is longer than so many places."""
+    """Write a graph in gates and boxes; no sum is longer than so many places.
+
+    Where short paths are asked for, the gates are those that are counted, without boxes.
+    """
     net = Structure(longest)
     for form in graph.input_formats:
         net.inputs.append(net.word(form.width))
     net.own(INPUT_OWNER)
+    if getattr(graph, "objective", "gates") == "depth":
+        _copy_gates(net, graph)
+    else:
+        _write(net, graph)
+    net.outputs = [
+        extended((net.words[number], graph.nodes[number]), form.width)
+        for number, form in zip(graph.outputs, graph.output_formats, strict=True)
+    ]
+    return net
+
+
+def _copy_gates(net: Structure, graph: Graph) -> None:
+    """Take over the gates of short paths, which belong to no node but the outputs."""
+    counted = Netlist.of(graph)
+    new = {0: 0}
+    for old, wires in zip(counted.inputs, net.inputs, strict=True):
+        new |= {a >> 1: b for a, b in zip(old, wires, strict=True)}
+    for number in counted.live():
+        a, b = (new[wire >> 1] ^ (wire & 1) for wire in counted.operands(number))
+        new[number] = net.exclusive(a, b) if counted.is_exclusive(number) else net.conjunction(a, b)
+    net.own(graph.outputs[-1])
+    for number, wires in zip(graph.outputs, counted.outputs, strict=True):
+        net.words[number] = [new[wire >> 1] ^ (wire & 1) for wire in wires]
+
+
+def _write(net: Structure, graph: Graph) -> None:
+    """Write node after node."""
     ways = ways_to_compare(graph)
     for number, node in needed(graph):
         if node.op is Op.INPUT:
@@ -128,11 +158,6 @@ def structure_of(graph: Graph, longest: int = UNBOUNDED) -> Structure:
             args = [(net.words[arg], graph.nodes[arg]) for arg in node.args]
             net.words[number] = _WRITE[node.op](net, node, args)
         net.own(number)
-    net.outputs = [
-        extended((net.words[number], graph.nodes[number]), form.width)
-        for number, form in zip(graph.outputs, graph.output_formats, strict=True)
-    ]
-    return net
 
 
 def _chosen(net: Structure, condition: int, constant: int, word: Wires) -> Wires:
