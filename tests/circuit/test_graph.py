@@ -12,13 +12,12 @@ import pytest
 from graphs import MEANINGS, random_graph
 
 from sklearn_htmc.circuit import Builder, Circuit, Format, Graph, Node, Op, simulate, to_verilog, verify
-from sklearn_htmc.circuit import _c as in_c
 from sklearn_htmc.circuit import _gates as in_gates
 from sklearn_htmc.circuit import _graph as in_graph
 from sklearn_htmc.circuit import _simulate as in_numpy
-from sklearn_htmc.circuit import _verilog as in_verilog
 from sklearn_htmc.circuit._fixed_point import width
 from sklearn_htmc.circuit._simulate import words_at_outputs
+from sklearn_htmc.circuit._verilog import structure as in_verilog
 
 # --- tables keyed by operation --------------------------------------------------------------------
 
@@ -29,8 +28,7 @@ TABLES = {
     "meanings for the tests": MEANINGS,
     # Ports are wired, and comparisons are made for all constants of a word together.
     "gates": in_gates._WRITE | dict.fromkeys([Op.INPUT, Op.AT_MOST]),
-    "Verilog": in_verilog._WRITE,
-    "C": in_c._WRITE,
+    "Verilog": in_verilog._WRITE | dict.fromkeys([Op.INPUT, Op.AT_MOST]),
 }
 
 
