@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import _get_feature_names, check_array
 
 from sklearn_htmc.circuit._fixed_point import Floats
+from sklearn_htmc.circuit._graph import Graph
 
 _SHOWN = 5  # names in a text
 
@@ -30,8 +31,8 @@ def names_of(X: Any) -> tuple[str, ...] | None:
 
 
 def names_of_fit(model: Any) -> tuple[str, ...] | None:
-    """Return the names that a model was fitted with; None where there are none."""
-    names = getattr(model, "feature_names_in_", None)
+    """Return the names that a model was fitted with, or that a circuit has; None where there are none."""
+    names = getattr(model, "feature_names" if isinstance(model, Graph) else "feature_names_in_", None)
     return None if names is None else tuple(str(name) for name in names)
 
 

@@ -197,7 +197,7 @@ def _require_format(what: str, form: Any, n_bits: int, where: str = "") -> None:
 def _saturated(given: Any, names: Sequence[str] | None, n_features: int) -> frozenset[int]:
     if isinstance(given, bool | np.bool_):
         return frozenset(range(n_features) if given else ())
-    if isinstance(given, str) or not isinstance(given, Sequence | set | frozenset | np.ndarray):
+    if isinstance(given, str | bytes | Mapping) or not np.iterable(given):
         raise TypeError(f"saturate_inputs must be True, False or a list of features, got {given!r}.")
     return frozenset(_numbers(list(given), "saturate_inputs", names, n_features))
 

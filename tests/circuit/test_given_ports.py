@@ -311,6 +311,7 @@ WRONG = {
     "output text": ({"output_format": "int8"}, TypeError, "must be a Format or a list of them, got 'int8'"),
     "output entry": ({"output_format": [8]}, ValueError, "must hold Format objects, got 8"),
     "saturated": ({"saturate_inputs": ["age", "fly"]}, ValueError, "saturate_inputs must name features, .* got 'fly'"),
+    "saturated number": ({"saturate_inputs": np.array(1)}, TypeError, r"must be True, False or a list of features, got a"),
     "saturated text": ({"saturate_inputs": "age"}, TypeError, "must be True, False or a list of features, got 'age'"),
 }
 
@@ -388,6 +389,16 @@ def test_codes_in_and_out_are_checked():
         decode(graph, np.full((1, 10), 0.5))
     with pytest.raises(ValueError, match=r"^X must hold real numbers, got complex ones\.$"):
         encode(graph, codes * 1j)
+
+
+def test_a_circuit_that_is_compiled_again_knows_its_columns_and_its_shape(rows):
+    _, y, frame = rows
+    circuit = compile_circuit(LinearRegression().fit(frame, y), frame, epsilon=0.05, y=y, effort=0)
+    coarser = compile_circuit(circuit, frame, epsilon=0.2, y=y, effort=0)
+    assert coarser.feature_names == circuit.feature_names == tuple(frame.columns)
+    assert simulate(coarser, frame).ndim == 1
+    with pytest.raises(ValueError, match=r"^X must have the columns .*, in the order of the fit"):
+        compile_circuit(circuit, frame[frame.columns[::-1]], epsilon=0.2, y=y, effort=0)
 
 
 def test_frames_of_codes_have_the_columns_of_the_fit(rows):
