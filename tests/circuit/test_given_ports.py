@@ -311,7 +311,11 @@ WRONG = {
     "output text": ({"output_format": "int8"}, TypeError, "must be a Format or a list of them, got 'int8'"),
     "output entry": ({"output_format": [8]}, ValueError, "must hold Format objects, got 8"),
     "saturated": ({"saturate_inputs": ["age", "fly"]}, ValueError, "saturate_inputs must name features, .* got 'fly'"),
-    "saturated number": ({"saturate_inputs": np.array(1)}, TypeError, r"must be True, False or a list of features, got a"),
+    "saturated number": (
+        {"saturate_inputs": np.array(1)},
+        TypeError,
+        r"must be True, False or a list of features, got a",
+    ),
     "saturated text": ({"saturate_inputs": "age"}, TypeError, "must be True, False or a list of features, got 'age'"),
 }
 
