@@ -81,7 +81,7 @@ def edges():
 
 
 GRAPHS = [
-    *(random_graph(seed) for seed in range(12)),
+    *(random_graph(seed) for seed in [*range(12), 108]),  # the last one compares a bit with itself
     network(4),
     trees(9, 4, 3),
     affine(1),
