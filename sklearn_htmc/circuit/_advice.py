@@ -35,8 +35,8 @@ def finer(formats: Sequence[Format], names: Sequence[str]) -> str:
     if not long:
         return "take a larger epsilon"
     return (
-        f"{_listed(long)} use up the {INPUT_BITS} bits of an input: centre or rescale such features before the fit, or "
-        "take a larger epsilon"
+        f"{_listed(long)} use up the {INPUT_BITS} bits of an input: centre or rescale such features before the fit, "
+        "give input_formats with an offset, or take a larger epsilon"
     )
 
 

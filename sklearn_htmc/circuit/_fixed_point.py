@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
 from operator import index
 from typing import Any
 
@@ -39,6 +40,12 @@ def _integer(value: Any, name: str) -> int:
     return index(value)
 
 
+def _real(value: Any, name: str) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}.")
+    return float(value)
+
+
 @dataclass(frozen=True, repr=False)
 class Format:
     """Words that stand for ``offset + scale * 2**exponent * code`` with an integer code between two bounds.
@@ -60,7 +67,7 @@ class Format:
     Raises
     ------
     TypeError
-        If low, high or exponent is no integer.
+        If low, high or exponent is no integer, or scale or offset no real number.
     ValueError
         If low exceeds high, scale is not positive and finite, or offset is not finite.
 
@@ -92,7 +99,7 @@ class Format:
             if type(value) is not int:
                 object.__setattr__(self, name, _integer(value, name))
         for name in ("scale", "offset"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, _real(getattr(self, name), name))
         if self.low > self.high:
             raise ValueError(f"low must not exceed high, got {self.low} and {self.high}.")
         if not 0 < self.scale < math.inf:
@@ -169,7 +176,7 @@ class Format:
         Raises
         ------
         ValueError
-            If bits is not positive or smallest is not less than largest.
+            If bits is not positive, smallest is not less than largest, or one of them is not finite.
 
         Examples
         --------
@@ -177,10 +184,11 @@ class Format:
         0.25
         """
         form = cls.of_bits(bits)
-        if not smallest < largest:
-            raise ValueError(f"smallest must be less than largest, got {smallest!r} and {largest!r}.")
+        smallest, largest = _real(smallest, "smallest"), _real(largest, "largest")
+        if not -math.inf < smallest < largest < math.inf:
+            raise ValueError(f"smallest must be less than largest, both finite, got {smallest!r} and {largest!r}.")
         # The difference of large numbers could overflow.
-        return replace(form, scale=largest / form.high - smallest / form.high, offset=float(smallest))
+        return replace(form, scale=largest / form.high - smallest / form.high, offset=smallest)
 
     @property
     def is_plain(self) -> bool:

@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import _get_feature_names, check_array
 
 from sklearn_htmc.circuit._fixed_point import Floats
+from sklearn_htmc.circuit._graph import Graph
 
 _SHOWN = 5  # names in a text
 
@@ -30,18 +31,18 @@ def names_of(X: Any) -> tuple[str, ...] | None:
 
 
 def names_of_fit(model: Any) -> tuple[str, ...] | None:
-    """Return the names that a model was fitted with; None where there are none."""
-    names = getattr(model, "feature_names_in_", None)
+    """Return the names that a model was fitted with, or that a circuit has; None where there are none."""
+    names = getattr(model, "feature_names" if isinstance(model, Graph) else "feature_names_in_", None)
     return None if names is None else tuple(str(name) for name in names)
 
 
-def require_names(expected: tuple[str, ...] | None, X: Any) -> None:
+def require_names(expected: tuple[str, ...] | None, X: Any, called: str = "X") -> None:
     """Refuse a frame whose columns are others than those of the fit, or in another order."""
     names = names_of(X)
     if expected is None or names is None or names == expected:
         return
     what = "in the order of the fit" if sorted(names) == sorted(expected) else "those of the fit"
-    raise ValueError(f"X must have the columns {_listed(expected)}, {what}, got {_listed(names)}.")
+    raise ValueError(f"{called} must have the columns {_listed(expected)}, {what}, got {_listed(names)}.")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -54,6 +55,8 @@ def as_numbers(X: Any) -> Any:
     array = np.asarray(X)
     if array.dtype.kind in "biuf":
         return array
+    if array.dtype.kind == "c":
+        raise ValueError("X must hold real numbers, got complex ones.")
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_htmc.circuit._fixed_point import Floats, Format
-from sklearn_htmc.circuit._graph import MAX_BITS
+from sklearn_htmc.circuit._graph import MAX_BITS, exponents_of
 
 _PORT_BITS = 31  # that a given port may have; a circuit computes with longer words
 _NAMED = 5  # features in a text
@@ -129,7 +129,7 @@ def _require_range(what: str, form: Format, values: Floats, remedy: str) -> None
     if outside.any():
         raise ValueError(
             f"{what} must hold its values, and it ends at {low:g} and {high:g}: {int(outside.sum())} of {len(values)} "
-            f"rows, which go from {values.min():g} to {values.max():g}, would saturate; {remedy}."
+            f"different rows, which go from {values.min():g} to {values.max():g}, would saturate; {remedy}."
         )
 
 
@@ -180,17 +180,24 @@ def formats_of_features(formats: Any, names: Sequence[str] | None, n_features: i
         raise TypeError(f"input_formats must be a mapping from features to formats, got a {type(formats).__name__}.")
     numbers = _numbers(formats, "input_formats", names, n_features)
     for key, form in formats.items():
-        if not isinstance(form, Format):
-            raise ValueError(f"input_formats must hold Format objects, got {form!r} for {key!r}.")
-        if form.width > _PORT_BITS:
-            raise ValueError(f"input_formats must have at most {_PORT_BITS} bits, got {form.width} for {key!r}.")
+        _require_format("input_formats", form, _PORT_BITS, f" for {key!r}")
     return dict(zip(numbers, formats.values(), strict=True))
+
+
+def _require_format(what: str, form: Any, n_bits: int, where: str = "") -> None:
+    if not isinstance(form, Format):
+        raise ValueError(f"{what} must hold Format objects, got {form!r}{where}.")
+    if form.width > n_bits:
+        raise ValueError(f"{what} must have at most {n_bits} bits, got {form.width}{where}.")
+    least, most = exponents_of(form)
+    if not least <= form.exponent <= most:
+        raise ValueError(f"{what} must have exponents in {least} .. {most}, got {form.exponent}{where}.")
 
 
 def _saturated(given: Any, names: Sequence[str] | None, n_features: int) -> frozenset[int]:
     if isinstance(given, bool | np.bool_):
         return frozenset(range(n_features) if given else ())
-    if isinstance(given, str) or not isinstance(given, Sequence | set | frozenset | np.ndarray):
+    if isinstance(given, str | bytes | Mapping) or not np.iterable(given):
         raise TypeError(f"saturate_inputs must be True, False or a list of features, got {given!r}.")
     return frozenset(_numbers(list(given), "saturate_inputs", names, n_features))
 
@@ -227,8 +234,6 @@ def _formats_of_outputs(given: Any, n_outputs: int) -> dict[int, Format]:
     if len(formats) != n_outputs:
         raise ValueError(f"output_format must have one entry per output, {n_outputs}, got {len(formats)}.")
     for form in formats:
-        if form is not None and not isinstance(form, Format):
-            raise ValueError(f"output_format must hold Format objects, got {form!r}.")
-        if form is not None and form.width > MAX_BITS - 1:
-            raise ValueError(f"output_format must have at most {MAX_BITS - 1} bits, got {form.width}.")
+        if form is not None:
+            _require_format("output_format", form, MAX_BITS - 1)
     return {port: form for port, form in enumerate(formats) if form is not None}

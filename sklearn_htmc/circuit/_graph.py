@@ -497,12 +497,18 @@ def _check_ports(name: str, formats: Sequence[Format]) -> None:
     for port, form in enumerate(formats):
         if form.width > MAX_BITS:
             raise ValueError(f"{name}{port} has {form.width} bits, and words have at most {MAX_BITS}.")
-        place = math.frexp(form.scale)[1] - 1
-        if not LEAST_EXPONENT <= form.exponent + place <= MAX_EXPONENT - form.width:
+        least, most = exponents_of(form)
+        if not least <= form.exponent <= most:
             raise ValueError(
                 f"{name}{port} has the exponent {form.exponent}, and with {form.width} bits it must be in "
-                f"{LEAST_EXPONENT - place} .. {MAX_EXPONENT - form.width - place}."
+                f"{least} .. {most}."
             )
+
+
+def exponents_of(form: Format) -> tuple[int, int]:
+    """Return the least and the largest exponent with which the step and the values of a port are doubles."""
+    place = math.frexp(form.scale)[1] - 1
+    return LEAST_EXPONENT - place, MAX_EXPONENT - form.width - place
 
 
 def fits(graph: Graph) -> bool:

@@ -63,12 +63,14 @@ _C_LIBRARY = _words(
     """
 )
 
-# Of stdint.h and its neighbours; functions of mathematics for float and long double; what the function itself uses.
+# Of stdint.h and its neighbours; functions of mathematics for float and long double; what the function itself and its
+# test program use.
 _C_PATTERN = re.compile(
     r"""
       u?int\w*_t | U?INT\w*(_MAX|_MIN|_C|_WIDTH) | (SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(MAX|MIN|WIDTH)
     | (S?CHAR|SHRT|LONG|LLONG|UCHAR|USHRT|ULONG|ULLONG|MB_LEN|CHAR)_(MAX|MIN|BIT|WIDTH) | (PRI|SCN)\w+
     | stdc_\w+ | n\d+ | [axys] | codes | words | rows | port | missing
+    | inputs | outputs | found | row | same | differences
     """,
     re.VERBOSE,
 )
@@ -119,11 +121,14 @@ def check_c_name(name: Any) -> None:
     _refuse(name, "C", _C_WORDS, taken=bool(taken))
 
 
-def check_verilog_names(name: Any, clock: Any = None, enable: Any = None) -> None:
-    """Raise ValueError unless names are ones for a module and its ports in Verilog and SystemVerilog; None is none."""
+def check_verilog_names(name: Any, clock: Any, enable: Any) -> None:
+    """Raise ValueError unless names are ones for a module and its ports in Verilog and SystemVerilog.
+
+    There may be no enable, None.
+    """
     taken: dict[str, str] = {}
     for what, text in (("name", name), ("clock", clock), ("enable", enable)):
-        if text is None and what != "name":
+        if text is None and what == "enable":
             continue
         _check_verilog_name(text, what)
         if text in taken:

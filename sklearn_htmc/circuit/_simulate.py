@@ -166,13 +166,15 @@ def simulate_codes(circuit: Graph, codes: Any) -> Integers:
     TypeError
         If circuit is none.
     ValueError
-        If codes are no integers, have another shape, or one does not fit into the word of its port.
+        If codes are no integers, have another shape, are a frame with other columns than that of the fit, or one does
+        not fit into the word of its port.
 
     See Also
     --------
     encode, decode
     """
     require_graph(circuit)
+    require_names(getattr(circuit, "feature_names", None), codes, "codes")
     given = _columns(circuit, np.asarray(codes), "codes")
     if given.dtype.kind not in "iu":
         raise ValueError(f"codes must be integers, got {given.dtype}; encode(circuit, X) makes codes of features.")
@@ -204,7 +206,7 @@ def decode(circuit: Graph, codes: Any) -> Floats:
     TypeError
         If circuit is none.
     ValueError
-        If codes have another shape.
+        If codes are no integers or have another shape.
 
     See Also
     --------
@@ -214,6 +216,8 @@ def decode(circuit: Graph, codes: Any) -> Floats:
     codes, n_ports = np.asarray(codes), len(circuit.output_formats)
     if codes.ndim != 2 or codes.shape[1] != n_ports:
         raise ValueError(f"codes must have shape (n_samples, {n_ports}), got {codes.shape}.")
+    if codes.dtype.kind not in "iu":
+        raise ValueError(f"codes must be integers, got {codes.dtype}; simulate_codes returns those of outputs.")
     return np.stack([form.decode(word) for form, word in zip(circuit.output_formats, codes.T, strict=True)], axis=1)
 
 

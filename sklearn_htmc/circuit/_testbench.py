@@ -82,6 +82,8 @@ def to_testbench(
         If circuit is none, or registers or max_levels is no integer.
     ValueError
         For what `to_verilog`, `to_c` and `encode` refuse, or no rows.
+    OSError
+        If the files cannot be written, as `NotADirectoryError` if directory is a file.
 
     See Also
     --------
@@ -115,6 +117,8 @@ def to_testbench(
     }
     if directory is not None:
         folder = Path(directory)
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"directory must be a folder, or not be there yet, and {folder} is a file.")
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():
             (folder / file).write_text(content, encoding="utf-8")

@@ -281,10 +281,20 @@ WRONG = {
     "no format": ({"input_formats": {"ash": 12}}, ValueError, "must hold Format objects, got 12 for 'ash'"),
     "no mapping": ({"input_formats": [CONVERTERS["ash"]]}, TypeError, "must be a mapping .* got a list"),
     "long": ({"input_formats": {"ash": Format.of_bits(32)}}, ValueError, "at most 31 bits, got 32 for 'ash'"),
+    "exponent": (
+        {"input_formats": {"ash": Format(-9, 9, 5000)}},
+        ValueError,
+        r"input_formats must have exponents in -1074 \.\. 1019, got 5000 for 'ash'",
+    ),
+    "output exponent": (
+        {"output_format": Format(-9, 9, -5000, scale=2.0**900)},
+        ValueError,
+        r"output_format must have exponents in -1974 \.\. 119, got -5000\.",
+    ),
     "range": (
         {"input_formats": {"age": Format.of_bits(2)}},
         ValueError,
-        r"format of 'age' must hold its values, and it ends at 0 and 3: \d+ of 300 rows, .* would saturate; widen",
+        r"format of 'age' must hold its values, and it ends at 0 and 3: \d+ of 300 different rows, .* would satur",
     ),
     "coarse": (
         {"input_formats": {"slag": Format(0, 9, 5)}},
@@ -301,6 +311,11 @@ WRONG = {
     "output text": ({"output_format": "int8"}, TypeError, "must be a Format or a list of them, got 'int8'"),
     "output entry": ({"output_format": [8]}, ValueError, "must hold Format objects, got 8"),
     "saturated": ({"saturate_inputs": ["age", "fly"]}, ValueError, "saturate_inputs must name features, .* got 'fly'"),
+    "saturated number": (
+        {"saturate_inputs": np.array(1)},
+        TypeError,
+        r"must be True, False or a list of features, got a",
+    ),
     "saturated text": ({"saturate_inputs": "age"}, TypeError, "must be True, False or a list of features, got 'age'"),
 }
 
@@ -322,7 +337,14 @@ def test_wrong_ports_are_refused(name, rows):
         (lambda: Format(0, 1, 0, scale=-1.0), r"^scale must be positive and finite, got -1\.0; where a sensor falls"),
         (lambda: Format(0, 1, 0, offset=np.inf), r"^offset must be finite, got inf\.$"),
         (lambda: Format.of_bits(0), r"^bits must be a positive integer, got 0\.$"),
-        (lambda: Format.spanning(8, 1.0, 1.0), r"^smallest must be less than largest, got 1\.0 and 1\.0\.$"),
+        (lambda: Format.spanning(8, 1.0, 1.0), r"^smallest must be less than largest, .* got 1\.0 and 1\.0\.$"),
+        (
+            lambda: Format.spanning(8, 0.0, np.inf),
+            r"^smallest must be less than largest, both finite, got 0\.0 and inf",
+        ),
+        (lambda: Format.spanning(8, 0.0, "5 V"), r"^largest must be a real number, got '5 V'\.$"),
+        (lambda: Format(0, 1, 0, scale=None), r"^scale must be a real number, got None\.$"),
+        (lambda: Format(0, 1, 0, offset="x"), r"^offset must be a real number, got 'x'\.$"),
     ],
 )
 def test_what_is_no_format_is_refused(make, message):
@@ -367,6 +389,29 @@ def test_codes_in_and_out_are_checked():
         simulate_codes(graph, codes[:, :2])
     with pytest.raises(ValueError, match=r"^codes must have shape \(n_samples, 10\), got \(3,\)"):
         decode(graph, codes[:, 0])
+    with pytest.raises(ValueError, match=r"^codes must be integers, got float64; simulate_codes"):
+        decode(graph, np.full((1, 10), 0.5))
+    with pytest.raises(ValueError, match=r"^X must hold real numbers, got complex ones\.$"):
+        encode(graph, codes * 1j)
+
+
+def test_a_circuit_that_is_compiled_again_knows_its_columns_and_its_shape(rows):
+    _, y, frame = rows
+    circuit = compile_circuit(LinearRegression().fit(frame, y), frame, epsilon=0.05, y=y, effort=0)
+    coarser = compile_circuit(circuit, frame, epsilon=0.2, y=y, effort=0)
+    assert coarser.feature_names == circuit.feature_names == tuple(frame.columns)
+    assert simulate(coarser, frame).ndim == 1
+    with pytest.raises(ValueError, match=r"^X must have the columns .*, in the order of the fit"):
+        compile_circuit(circuit, frame[frame.columns[::-1]], epsilon=0.2, y=y, effort=0)
+
+
+def test_frames_of_codes_have_the_columns_of_the_fit(rows):
+    _, y, frame = rows
+    circuit = compile_circuit(LinearRegression().fit(frame, y), frame, epsilon=0.05, y=y, effort=0)
+    codes = pd.DataFrame(encode(circuit, frame), columns=frame.columns)
+    assert_array_equal(simulate_codes(circuit, codes), simulate_codes(circuit, codes.to_numpy()))
+    with pytest.raises(ValueError, match=r"^codes must have the columns .*, in the order of the fit, got 's"):
+        simulate_codes(circuit, codes[codes.columns[::-1]])
 
 
 @pytest.mark.parametrize(("shape", "ndim"), [((-1,), 1), ((-1, 1), 2)])

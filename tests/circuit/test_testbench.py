@@ -253,3 +253,10 @@ def test_bad_arguments_are_refused():
         to_testbench(graph, X, "double")
     with pytest.raises(ValueError, match=r"^enable must be None where there are no registers"):
         to_testbench(graph, X, enable="ce")
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "taken").write_text("kept")
+    with pytest.raises(NotADirectoryError, match=r"^directory must be a folder, .*taken is a file\.$"):
+        to_testbench(network(4), np.zeros((2, 3)), directory=tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "kept"

@@ -191,6 +191,8 @@ def test_names_must_differ():
         ({"registers": -1}, ValueError, "registers must be at least 0, got -1"),
         ({"registers": 1.0}, TypeError, "registers must be an integer, got 1.0"),
         ({"registers": True}, TypeError, "registers must be an integer, got True"),
+        ({"registers": np.True_}, TypeError, "registers must be an integer, got (np.)?True"),
+        ({"registers": 2, "clock": None}, ValueError, "clock must be a Verilog identifier, got None"),
         ({"max_levels": 0}, ValueError, "max_levels must be at least 1, got 0"),
         ({"max_levels": "8"}, TypeError, "max_levels must be an integer, got '8'"),
         ({"max_levels": 8, "registers": 2}, ValueError, "registers must be 0 beside max_levels, got 2; give one"),
@@ -201,6 +203,11 @@ def test_names_must_differ():
 def test_bad_numbers_are_refused(arguments, error, message):
     with pytest.raises(error, match=f"^{message}"):
         to_verilog(small(), **arguments)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert to_verilog(small(), registers=np.int64(3)) == to_verilog(small(), registers=3)
+    assert to_verilog(small(), max_levels=np.uint8(4)) == to_verilog(small(), max_levels=4)
 
 
 def test_as_many_registers_as_there_are_levels():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from sklearn_htmc._version import __version__
 from sklearn_htmc.circuit._c.body import Body, body_of
 from sklearn_htmc.circuit._c.words import STYLES, UNSIGNED, Kind, holding
@@ -59,7 +61,7 @@ def to_c(
     Raises
     ------
     TypeError
-        If circuit is none.
+        If circuit is none, or floats, batch or header is neither True nor False.
     ValueError
         If the name is not a C identifier, or one that C, C++, their library or the function itself uses, word is none
         of the two, or an input port does not fit into ``int32_t``.
@@ -93,17 +95,20 @@ def to_c(
     """
     require_graph(circuit)
     check_c_name(name)
-    if word not in STYLES:
+    if not isinstance(word, str) or word not in STYLES:
         raise ValueError(f"word must be one of {', '.join(STYLES)}, got {word!r}.")
     for port, form in enumerate(circuit.input_formats):
         if form.width - form.signed > _PORT:
             raise ValueError(f"x{port} must fit into int32_t, got {form.width} bits; make its format coarser.")
+    for what, flag in (("floats", floats), ("batch", batch), ("header", header)):
+        if not isinstance(flag, bool | np.bool_):
+            raise TypeError(f"{what} must be True or False, got {flag!r}.")
     text = _Text(circuit, name, *port_kinds(circuit, word))
-    includes = ["#include <stddef.h>"] * batch + ["#include <stdint.h>", ""]
+    includes = [*(["#include <stddef.h>"] if batch else []), "#include <stdint.h>", ""]
     lines = [*_comment(circuit), *includes, *(text.macros() if floats else [])]
     lines += ["#ifdef __cplusplus", 'extern "C" {', "#endif", ""]
-    parts = [text.codes]
-    parts += [text.reals] * floats + [text.batch] * batch + [text.real_batch] * (floats and batch)
+    asked = ((True, text.codes), (floats, text.reals), (batch, text.batch), (floats and batch, text.real_batch))
+    parts = [part for is_asked, part in asked if is_asked]
     if header:
         guard = f"{name.upper()}_H"
         lines = [f"#ifndef {guard}", f"#define {guard}", "", *lines]

@@ -267,13 +267,21 @@ class _Writer:
 
     def _asked(self, number: int) -> Iterator[int]:
         """Yield the variables that the expression of a node reads."""
-        todo = list(reversed(self._nodes[number].args))
+        todo = list(reversed(self._read(number)))
         while todo:
             arg = todo.pop()
             if arg in self._inline:
-                todo += reversed(self._nodes[arg].args)
+                todo += reversed(self._read(arg))
             else:
                 yield arg
+
+    def _read(self, number: int) -> tuple[int, ...]:
+        """Return the arguments of a node, unless it is a bit that is compared with itself."""
+        node = self._nodes[number]
+        return () if node.op is Op.XOR and self._are_one(*node.args) else node.args
+
+    def _are_one(self, a: int, b: int) -> bool:
+        return self._nodes[a] == self._nodes[b]
 
     def _all(self, literals: Sequence[Literal]) -> str:
         if len(literals) == 1:
@@ -306,7 +314,7 @@ class _Writer:
 
     def _different(self, a: int, b: int, *, one: bool) -> str:
         # A bit that is inverted stands second, lest it looks as if the comparison were.
-        first, second = (self._number(arg) for arg in (a, b))
+        first, second = ("", "") if self._are_one(a, b) else (self._number(arg) for arg in (a, b))
         if first == second:  # compilers warn of that
             return "0" if one else "1"
         first = f"({first})" if first.startswith("!") else first

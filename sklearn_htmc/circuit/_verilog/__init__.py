@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from sklearn_htmc.circuit._graph import Graph, require_graph
@@ -89,21 +90,22 @@ def module(
     """Return a module and its latency in clocks."""
     require_graph(circuit)
     check_verilog_names(name, clock, enable)
-    _check_number("registers", registers, 0)
+    registers = _number("registers", registers, 0)
     if max_levels is None:
         if enable is not None and not registers:
             raise ValueError(f"enable must be None where there are no registers, got {enable!r}; give registers.")
         stages = balanced(circuit, registers)
     else:
-        _check_number("max_levels", max_levels, 1)
+        max_levels = _number("max_levels", max_levels, 1)
         if registers:
             raise ValueError(f"registers must be 0 beside max_levels, got {registers}; give one of the two.")
         stages = within(circuit, max_levels)
     return Writer(circuit, stages, name, clock, enable).text(), stages.latency
 
 
-def _check_number(what: str, number: Any, least: int) -> None:
-    if isinstance(number, bool) or not hasattr(number, "__index__"):
+def _number(what: str, number: Any, least: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, Integral):
         raise TypeError(f"{what} must be an integer, got {number!r}.")
     if number < least:
         raise ValueError(f"{what} must be at least {least}, got {number}.")
+    return int(number)
