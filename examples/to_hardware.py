@@ -39,7 +39,7 @@ def write(folder: Path) -> None:
     table, y = make_friedman1(500, n_features=5, noise=0.5, random_state=0)
     X = pd.DataFrame(table * list(LARGEST.values()), columns=list(LARGEST))
 
-    model = ResNetNormRegressor(0.003, max_edges=30, random_state=0).fit(X, y)
+    model = ResNetNormRegressor(0.01, max_edges=20, random_state=0).fit(X, y)
     circuit = compile_circuit(model, X, epsilon=0.05, y=y, input_formats=CONVERTERS, output_format=OUTPUT)
     error = np.sqrt(np.mean((simulate(circuit, X) - model.predict(X)) ** 2)) / np.std(y)
     luts = estimate_luts(circuit, k=4).n_luts
