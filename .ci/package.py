@@ -36,7 +36,7 @@ y = np.abs(X[:, 0]) + X[:, 1]
 network = ResNetNormRegressor(alpha=0.01, width=8, n_neurons=8, max_iter=10, tol=1, random_state=0).fit(X, y)
 assert network.score(X, y) > 0.5
 circuit = compile_circuit(network, X, epsilon=0.2, effort=0)
-assert simulate(circuit, X).shape == (200, 1)
+assert simulate(circuit, X).shape == (200,)
 assert CircuitRegressor(alpha=0.01, augment=False).fit(X, y).score(X, y) > 0.5
 assert len(to_onnx(circuit).graph.output) == 1
 print(f"smoke test: {circuit.n_gates} gates, version {sklearn_htmc.__version__}")

@@ -344,6 +344,29 @@ def test_paths_exclude_each_other_and_say_what_the_bit_says():
                 assert np.array_equal(np.sum(hold, axis=0) if hold else np.zeros(len(table)), columns[number])
 
 
+def tangled(n_nodes=300, n_ports=12):
+    """Return a sum of conjunctions of earlier conjunctions, inverted half of the time: paths that multiply."""
+    rng = np.random.default_rng(1)
+    build = Builder([Format(0, 255, 0)] * n_ports)
+    cuts = zip(rng.integers(n_ports, size=40).tolist(), rng.integers(20, 230, size=40).tolist(), strict=True)
+    bits = [build.at_most(build.input(port), cut) for port, cut in cuts]
+    for _ in range(n_nodes):
+        a, b = (bits[max(int(k), 0)] for k in len(bits) - 1 - rng.integers(0, min(len(bits), 60), size=2))
+        a = build.negation(a) if rng.random() < 0.5 else a
+        b = build.negation(b) if rng.random() < 0.5 else b
+        bits.append(build.conjunction(a, b))
+    return build.graph([build.sum([(bit, 1) for bit in bits[-60:]])], [0])
+
+
+def test_paths_that_multiply_are_given_up(monkeypatch):
+    graph, calls = tangled(), []
+    excluded = Paths._excluded
+    monkeypatch.setattr(Paths, "_excluded", lambda paths, p, q: calls.append(1) or excluded(paths, p, q))
+    machine, codes = Machine(to_c(graph), 16), codes_of(graph, n_rows=20)
+    assert 0 < len(calls) < 300_000
+    assert [machine.run(row) for row in codes] == simulate_codes(graph, codes).tolist()
+
+
 # --- floats, batches and headers --------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ Conjunction = frozenset[Literal]
 _LITERALS = 40  # of a conjunction: so deep are blocks inside each other
 _PATHS = 400  # conjunctions of one bit
 _WORK = 400_000  # conjunctions that are kept in all
+_COMPARED = 10_000_000  # pairs of literals in all, some seconds
+_ALTERNATIVES = 64  # conjunctions that one may become
 
 
 class Add(NamedTuple):
@@ -64,9 +66,10 @@ class Paths:
     def __init__(self, nodes: dict[int, Node], spread: int) -> None:
         self._nodes, self._spread = nodes, spread
         self._of: dict[int, tuple[Conjunction, ...]] = {}
+        self._compared = 0
         left = _WORK if spread else 0
         for number, node in nodes.items():
-            if node.op in (Op.AND, Op.OR) and left > 0:
+            if node.op in (Op.AND, Op.OR) and left > 0 and self._compared < _COMPARED:
                 paths = (self._both if node.op is Op.AND else self._either)(*node.args)
                 if paths is not None and len(paths) <= _PATHS and all(len(path) <= _LITERALS for path in paths):
                     self._of[number] = paths
@@ -85,8 +88,12 @@ class Paths:
         first, second = self.of(a), self.of(b)
         if len(first) * len(second) > _PATHS:
             return None
-        both = (p | q for p in first for q in second if not self._excluded(p, q))
-        return tuple(dict.fromkeys(path for joined in both for path in self._simpler(joined)))
+        found = dict[Conjunction, None]()
+        for joined in (p | q for p in first for q in second if not self._excluded(p, q)):
+            found |= dict.fromkeys(self._simpler(joined))
+            if len(found) > _PATHS:
+                return None
+        return tuple(found)
 
     def _either(self, a: int, b: int) -> tuple[Conjunction, ...] | None:
         first, second = self.of(a), self.of(b)
@@ -101,12 +108,25 @@ class Paths:
 
     def _simpler(self, path: Conjunction) -> Sequence[Conjunction]:
         """Return a conjunction without inverted bits of which little is open."""
+        done, todo = list[Conjunction](), [path]
+        while todo:
+            if len(done) + len(todo) > _ALTERNATIVES or self._compared > _COMPARED:
+                return [path]
+            found = self._without_one(last := todo.pop())
+            if found is None:
+                done.append(last)
+            else:
+                todo += reversed(found)
+        return done
+
+    def _without_one(self, path: Conjunction) -> list[Conjunction] | None:
+        """Return a conjunction without its first inverted bit of which little is open, None if there is none."""
         for bit, one in sorted(path):
             if not one and bit in self._of:
                 found = self._without(path - {(bit, one)}, self._of[bit])
                 if found is not None:
-                    return [simpler for each in found for simpler in self._simpler(each)]
-        return [path]
+                    return found
+        return None
 
     def _without(self, path: Conjunction, others: Sequence[Conjunction]) -> list[Conjunction] | None:
         """Return what is left of a conjunction where none of others holds, None if that is long."""
@@ -128,6 +148,7 @@ class Paths:
 
     def _excluded(self, p: Conjunction, q: Conjunction) -> bool:
         """Return whether two conjunctions never hold together."""
+        self._compared += len(p) * len(q)
         return any((bit, not one) in q for bit, one in p) or any(self._apart(a, b) for a in p for b in q)
 
     def _apart(self, a: Literal, b: Literal) -> bool:
