@@ -9,12 +9,12 @@ import numpy as np
 
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._fixed_point import INPUT_BITS, Floats, Format
+from sklearn_htmc.circuit._frames import listed
 from sklearn_htmc.circuit._graph import Op
 from sklearn_htmc.circuit._rounding import Rounding
 from sklearn_htmc.circuit._rows import Task
 
 _LONG = 24  # bits of an input that say that the feature is far from zero or has outliers
-_NAMED = 5  # features in a text
 _FAR = 16.0  # times the range of the other values: what one value makes of it
 _FEW = 10  # different values, below which none is an outlier
 
@@ -35,7 +35,7 @@ def finer(formats: Sequence[Format], names: Sequence[str]) -> str:
     if not long:
         return "take a larger epsilon"
     return (
-        f"{_listed(long)} use up the {INPUT_BITS} bits of an input: centre or rescale such features before the fit, "
+        f"{listed(long)} use up the {INPUT_BITS} bits of an input: centre or rescale such features before the fit, "
         "give input_formats with an offset, or take a larger epsilon"
     )
 
@@ -49,12 +49,12 @@ def advice(task: Task, circuit: Circuit) -> list[str]:
     texts = []
     if outliers:
         texts.append(
-            f"a single value sets the range of {_listed([names[port] for port in outliers])} and makes words long; "
+            f"a single value sets the range of {listed([names[port] for port in outliers])} and makes words long; "
             "clip such features before the fit, or give input_formats."
         )
     if long:
         texts.append(
-            f"words of {_LONG} bits or more are needed for {_listed([names[port] for port in long])}; centre or clip "
+            f"words of {_LONG} bits or more are needed for {listed([names[port] for port in long])}; centre or clip "
             "features that are far from zero for what they vary or have outliers, give input_formats, or take a larger "
             "epsilon."
         )
@@ -69,7 +69,3 @@ def _has_outlier(column: Floats) -> bool:
     halves = values / 2.0  # the difference of the ends could overflow
     without = min(halves[-2] - halves[0], halves[-1] - halves[1])
     return bool(halves[-1] - halves[0] > _FAR * without) and math.isfinite(without)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

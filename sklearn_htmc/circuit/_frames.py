@@ -42,12 +42,13 @@ def require_names(expected: tuple[str, ...] | None, X: Any, called: str = "X") -
     if expected is None or names is None or names == expected:
         return
     what = "in the order of the fit" if sorted(names) == sorted(expected) else "those of the fit"
-    raise ValueError(f"{called} must have the columns {_listed(expected)}, {what}, got {_listed(names)}.")
+    wanted, found = (listed([repr(name) for name in some]) for some in (expected, names))
+    raise ValueError(f"{called} must have the columns {wanted}, {what}, got {found}.")
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name) for name in names[:_SHOWN]) + more
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def as_numbers(X: Any) -> Any:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_htmc.circuit._fixed_point import Floats, Format
+from sklearn_htmc.circuit._frames import listed
 from sklearn_htmc.circuit._graph import MAX_BITS, exponents_of
 
 _PORT_BITS = 31  # that a given port may have; a circuit computes with longer words
-_NAMED = 5  # features in a text
 
 
 def dropped(form: Format, places: int) -> Format:
@@ -210,19 +210,16 @@ def _numbers(keys: Any, what: str, names: Sequence[str] | None, n_features: int)
         number = known.get(key, key) if isinstance(key, str) else key
         is_number = isinstance(number, Integral) and not isinstance(number, bool | np.bool_)
         if not is_number or not 0 <= int(number) < n_features:
-            listed = f"; names are {_listed(list(known))}" if known else ", and this model knows no names"
+            known_names = (
+                f"; names are {listed([repr(name) for name in known])}" if known else ", and this model knows no names"
+            )
             raise ValueError(
-                f"{what} must name features, by number below {n_features} or by name, got {key!r}{listed}."
+                f"{what} must name features, by number below {n_features} or by name, got {key!r}{known_names}."
             )
         if int(number) in numbers:
             raise ValueError(f"{what} must name every feature once, and {key!r} is there twice, by number and by name.")
         numbers.append(int(number))
     return numbers
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(repr(name) for name in names[:_NAMED]) + more
 
 
 def _formats_of_outputs(given: Any, n_outputs: int) -> dict[int, Format]:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from sklearn_htmc._network import SparseNetwork
 from sklearn_htmc.circuit._circuit import Circuit
 from sklearn_htmc.circuit._ends import Ends, with_inputs, with_outputs
-from sklearn_htmc.circuit._fixed_point import Floats
+from sklearn_htmc.circuit._fixed_point import Floats, Format
 from sklearn_htmc.circuit._frames import names_of, names_of_fit, numbers, require_names
 from sklearn_htmc.circuit._given import Asked, Fixed, Given
 from sklearn_htmc.circuit._graph import Graph
@@ -116,8 +116,8 @@ def _rounding_error(given: Given, sample: Sample, outputs: Sequence[int]) -> flo
     """Return the error that rounding to given formats of outputs causes by itself."""
     rounded = sample.values.copy()
     for port, form in given.outputs.items():
-        codes = np.clip(np.rint(np.ldexp(rounded[:, port], outputs[port])), form.low, form.high)
-        rounded[:, port] = np.ldexp(codes, -outputs[port])
+        word = Format(form.low, form.high, -outputs[port])
+        rounded[:, port] = word.decode(word.encode(rounded[:, port]))
     return sample.error(rounded)
 
 
